@@ -1,0 +1,57 @@
+"""Whose page is this? Every view below takes the team from here and scopes its queries by it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from accounts.models import Membership, Team, User
+
+SESSION_KEY = "team_id"
+
+
+class TeamRequest(HttpRequest):
+    """A request whose user is signed in and has a team."""
+
+    user: User
+    team: Team
+    membership: Membership
+
+
+def team_required(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Sign in first; then `request.team` and `request.membership` are set, or the way to make a team is shown."""
+
+    @login_required
+    @functools.wraps(view)
+    def wrapper(request: TeamRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        membership = current_membership(request)
+        if membership is None:
+            return redirect("team-new")
+        request.membership, request.team = membership, membership.team
+        return view(request, *args, **kwargs)
+
+    return wrapper
+
+
+def current_membership(request: HttpRequest) -> Membership | None:
+    """The membership chosen with the team switcher, else the user's first."""
+    if not request.user.is_authenticated:
+        return None
+    memberships = Membership.objects.filter(user=request.user).select_related("team").order_by("created_at", "pk")
+    chosen = request.session.get(SESSION_KEY)
+    return (memberships.filter(team_id=chosen).first() if chosen else None) or memberships.first()
+
+
+def team_context(request: HttpRequest) -> dict[str, Any]:
+    """For every template: the current team, and the teams to switch to."""
+    if not getattr(request, "user", None) or not request.user.is_authenticated:
+        return {"team": None, "teams": []}
+    membership = getattr(request, "membership", None) or current_membership(request)
+    return {
+        "team": membership.team if membership else None,
+        "membership": membership,
+        "teams": Team.objects.filter(memberships__user=request.user).order_by("name"),
+    }

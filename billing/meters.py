@@ -1,0 +1,42 @@
+"""What is measured. Every quantity on a bill is of one of these meters; token classes are disjoint."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """One kind of quantity: `per` units of it are what people quote a price for (a million tokens, an hour)."""
+
+    name: str
+    unit: str
+    per: int
+    quoted: str
+    label: str
+
+
+TOKENS_INPUT = Meter("tokens.input", "token", 1_000_000, "M input tokens", "Input tokens")
+TOKENS_INPUT_CACHED = Meter("tokens.input.cached", "token", 1_000_000, "M cached input tokens", "Cached input tokens")
+TOKENS_INPUT_CACHE_WRITE = Meter(
+    "tokens.input.cache_write", "token", 1_000_000, "M cache-write tokens", "Cache-write tokens"
+)
+TOKENS_OUTPUT = Meter("tokens.output", "token", 1_000_000, "M output tokens", "Output tokens")
+COMPUTE_SECONDS = Meter("compute.seconds", "second", 3600, "hour", "Compute seconds")
+REQUESTS = Meter("requests", "request", 1, "request", "Requests")
+
+METERS = MappingProxyType(
+    {
+        meter.name: meter
+        for meter in (
+            TOKENS_INPUT,
+            TOKENS_INPUT_CACHED,
+            TOKENS_INPUT_CACHE_WRITE,
+            TOKENS_OUTPUT,
+            COMPUTE_SECONDS,
+            REQUESTS,
+        )
+    }
+)
+
+# A class that has no price of its own is charged as the class it belongs to (never as nothing).
+CHARGED_AS = MappingProxyType({"tokens.input.cached": "tokens.input", "tokens.input.cache_write": "tokens.input"})

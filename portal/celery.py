@@ -1,0 +1,25 @@
+"""The Celery app, its queues, and the beat schedule in code (UTC)."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+
+app = Celery("modelport")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"visibility_timeout": 600, "socket_timeout": 10, "socket_connect_timeout": 3},
+    timezone="UTC",
+    beat_schedule={
+        "deployments.sweep": {"task": "deployments.sweep", "schedule": 5.0, "options": {"expires": 5}},
+        "billing.sweep": {"task": "billing.sweep", "schedule": 10.0, "options": {"expires": 10}},
+        "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
+    },
+)
+app.autodiscover_tasks()

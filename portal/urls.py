@@ -1,0 +1,25 @@
+"""The site: one include() per app, the admin, and the management API under /api/v1/."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from portal import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
+    path("", include("accounts.urls")),
+    path("accounts/", include("allauth.urls")),
+    path("models/", include("catalog.urls")),
+    path("deployments/", include("deployments.urls")),
+    path("playground/", include("playground.urls")),
+    path("billing/", include("billing.urls")),
+    path("api/v1/", include("catalog.api_urls")),
+    path("api/v1/", include("deployments.api_urls")),
+    path("api/v1/", include("billing.api_urls")),
+    path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("admin/", admin.site.urls),
+]
