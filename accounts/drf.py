@@ -1,12 +1,10 @@
-"""The management API's door: a key or a signed-in session -> one team; errors as RFC 9457 problem details."""
+"""The management API's door: a key or a signed-in session -> one team."""
 
 from typing import Any
 
-from rest_framework import exceptions, pagination, permissions, status
+from rest_framework import exceptions, pagination, permissions
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import exception_handler
 
 from accounts import http, keys
 from accounts.models import ApiKey, Role, Team
@@ -70,35 +68,3 @@ def team_of(request: Request) -> Team:
 def actor_of(request: Request) -> str:
     """Who acts, for the audit trail: the key's prefix or the user's e-mail."""
     return request.auth.prefix if isinstance(request.auth, ApiKey) else str(request.user)
-
-
-def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
-    """RFC 9457: {type, title, status, detail, errors?} as application/problem+json."""
-    response = exception_handler(error, context)
-    if response is None:
-        return None
-    data = response.data
-    detail = data.get("detail") if isinstance(data, dict) else None
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": status_title(response.status_code),
-        "status": response.status_code,
-        "detail": str(detail) if detail else "Some fields are not right; see errors.",
-    }
-    if code := getattr(detail, "code", None):
-        body["code"] = code
-    if not detail:
-        body["errors"] = data
-    response.data = body
-    response.content_type = "application/problem+json"
-    return response
-
-
-def status_title(code: int) -> str:
-    return {
-        status.HTTP_400_BAD_REQUEST: "Bad request",
-        status.HTTP_401_UNAUTHORIZED: "Not authenticated",
-        status.HTTP_403_FORBIDDEN: "Not allowed",
-        status.HTTP_404_NOT_FOUND: "Not found",
-        status.HTTP_409_CONFLICT: "Conflict",
-    }.get(code, "Error")

@@ -183,7 +183,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_PAGINATION_CLASS": "accounts.drf.Pages",
     "PAGE_SIZE": 100,
-    "EXCEPTION_HANDLER": "accounts.drf.problem_details",
+    "EXCEPTION_HANDLER": "accounts.problems.problem_details",
     "COERCE_DECIMAL_TO_STRING": True,
 }
 SPECTACULAR_SETTINGS = {
