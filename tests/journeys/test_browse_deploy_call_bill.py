@@ -1,0 +1,109 @@
+"""The road of a stranger: sign in, find a model, deploy it, talk to it, see what it cost, take the month's CSV."""
+
+import csv
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.running import RunningPortal
+
+pytestmark = [pytest.mark.browser, pytest.mark.portal, pytest.mark.xdist_group("portal")]
+
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture
+def page(chromium_path: str) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=QUIET)
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        page = context.new_page()
+        failures: list[str] = []
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        yield page
+        browser.close()
+        assert failures == []
+
+
+def test_a_stranger_deploys_talks_and_takes_the_bill(page: Page, running_portal: RunningPortal, tmp_path: Path) -> None:
+    _sign_in(page, running_portal)
+    _find_smollm2(page, running_portal)
+    endpoint = _deploy(page)
+    _chat(page, running_portal, model=endpoint)
+    hosted_cost = _chat(page, running_portal, model="smollm2-135m-instruct")
+    assert hosted_cost > 0
+    rows = _month_csv(page, running_portal, tmp_path)
+    assert {row["path"] for row in rows} == {"hosted", "serverless"}
+    assert sum(Decimal(row["cost"]) for row in rows) == _ledger_total(running_portal)
+    _stop(page, running_portal, endpoint)
+
+
+def _sign_in(page: Page, portal: RunningPortal) -> None:
+    page.goto(portal.url)
+    page.get_by_label("Email").fill(portal.email)
+    page.get_by_label("Password").fill(portal.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "login" not in url)
+
+
+def _find_smollm2(page: Page, portal: RunningPortal) -> None:
+    page.goto(f"{portal.url}/models/")
+    page.get_by_role("searchbox").fill("smollm2")
+    card = page.get_by_role("link", name=re.compile("SmolLM2", re.I)).first
+    expect(page.get_by_text("Claude Opus 4.7")).to_have_count(0)
+    card.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("SmolLM2")
+
+
+def _deploy(page: Page) -> str:
+    page.get_by_role("link", name="Deploy", exact=True).first.click()
+    page.wait_for_url(re.compile("/deployments/new"))
+    page.get_by_role("button", name=re.compile("^Deploy")).click()
+    page.wait_for_url(re.compile(r"/deployments/[0-9a-f-]{36}"))
+    expect(page.locator(".pill.ready").first).to_be_visible(timeout=60_000)
+    return page.locator("[data-endpoint-model]").first.get_attribute("data-endpoint-model") or ""
+
+
+def _chat(page: Page, portal: RunningPortal, *, model: str) -> Decimal:
+    page.goto(f"{portal.url}/playground/?model={model}")
+    page.get_by_label("Message").fill("Name one colour of the rainbow.")
+    page.get_by_role("button", name="Send").click()
+    receipt = page.locator("[data-receipt]").last
+    expect(receipt).to_be_visible(timeout=60_000)
+    expect(receipt).to_contain_text("tokens")
+    expect(receipt).to_contain_text("$")
+    return Decimal(receipt.get_attribute("data-cost-usd") or "-1")
+
+
+def _month_csv(page: Page, portal: RunningPortal, folder: Path) -> list[dict[str, str]]:
+    page.goto(f"{portal.url}/billing/")
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("CSV")).first.click()
+    path = folder / f"{datetime.now(UTC):%Y-%m}.csv"
+    download.value.save_as(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _ledger_total(portal: RunningPortal) -> Decimal:
+    with portal.db() as connection:
+        row = connection.execute(
+            "SELECT coalesce(sum(amount), 0) FROM billing_ledgerentry l"
+            " JOIN accounts_team t ON t.id = l.team_id WHERE t.slug = 'demo'"
+        ).fetchone()
+    assert row
+    return Decimal(row[0])
+
+
+def _stop(page: Page, portal: RunningPortal, endpoint: str) -> None:
+    page.goto(f"{portal.url}/deployments/")
+    page.get_by_role("link", name=endpoint.split("/")[1]).first.click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name=re.compile("^Stop")).first.click()
+    expect(page.locator(".pill.stopped").first).to_be_visible(timeout=30_000)
