@@ -1,54 +1,113 @@
-"""The only door for usage: reserve before a call, settle or void after it, record compute. Runs on Django's connection.
+"""The only door for usage. `reserve` before a call, `settle` after it; `record_compute` for running weights.
 
-The gateway's many calls go through billing.batching, which runs the same plans (billing.journal) for many at once.
+These are the synchronous forms, each in a transaction (its own, or the caller's). The gateway uses
+`billing.batching`, which drives the same plan for many callers in one transaction.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+import uuid
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import UUID, uuid5
+from typing import TypeVar
+from uuid import UUID
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from accounts.models import Team
-from billing import journal
-from billing.journal import Call, Facts, Outcome, Plan, Receipt, Settlement, Slice, Void
+from billing import periods, posting, rating
+from billing.errors import BillingError
 from billing.meters import COMPUTE_SECONDS
-from billing.models import Reservation
+from billing.posting import Call, Receipt, Renewal, Row, Settlement, Statement, Void
+from billing.sql import EXPIRED
 
-__all__ = ["Call", "Receipt", "Settlement", "record_compute", "reserve", "settle", "sweep", "void"]
+__all__ = [
+    "Call",
+    "Receipt",
+    "Settlement",
+    "Slice",
+    "compute_slices",
+    "record_compute",
+    "renew",
+    "reserve",
+    "settle",
+    "sweep",
+    "void",
+]
 
 SLICE_S = 60
-SWEEP_BATCH = 200
+SWEEP_BATCH = 500
+_SLICES = uuid.UUID("5b7d2d0e-6d0c-4d53-9c5e-0f3f7f4a9c11")
+
+T = TypeVar("T")
 
 
 def reserve(call: Call) -> None:
-    """Write the durable reservation, or raise BudgetSpent or UnpricedMeter and write nothing."""
-    _only(_run(journal.apply([call])))
+    """Write down that a call may be made. Raises BudgetSpent, UnpricedMeter or BadQuantity, with nothing written."""
+    _only(call)
 
 
 def settle(settlement: Settlement) -> Receipt:
-    """Make it final: event, ledger lines and counter in one transaction. A second time changes nothing."""
-    receipt = _only(_run(journal.apply([settlement])))
-    assert isinstance(receipt, Receipt)  # noqa: S101 - for the type checker
+    """Bill the call, once: settling a closed one writes nothing and gives the stored cost, `already=True`."""
+    receipt = _only(settlement)
+    assert isinstance(receipt, Receipt)  # noqa: S101 - post() promises a Receipt or an error for a Settlement
     return receipt
 
 
 def void(reservation_id: UUID) -> None:
-    """The call failed before its first byte: nothing is billed, the hold is released. Safe to call twice."""
-    _only(_run(journal.apply([Void(reservation_id)])))
+    """The call failed before its first byte: release what it held. Safe to repeat; nothing after a settlement."""
+    _only(Void(reservation_id))
+
+
+def renew(estimates: Mapping[UUID, Mapping[str, Decimal]], *, lease_s: int) -> None:
+    """Their owner is alive: the leases run on from now, and these are the usages to bill if it dies."""
+    operations = [Renewal(key, estimate, lease_s) for key, estimate in estimates.items()]
+    with transaction.atomic():
+        _drive(posting.post(operations, now=timezone.now()))
 
 
 def sweep(*, now: datetime) -> int:
-    """Settle what dead owners left open past its lease, as `estimated`. Returns how many were settled."""
-    with transaction.atomic():
-        rows = list(
-            Reservation.objects.select_for_update(skip_locked=True, of=("self",))
-            .filter(state=Reservation.State.OPEN, lease_until__lt=now)
-            .order_by("pk")[:SWEEP_BATCH]
-        )
-        _run(journal.apply([_estimated(row, now) for row in rows]))
-    return len(rows)
+    """Settle every open reservation whose owner let its lease run out, with its estimate and flagged so. How many."""
+    swept = 0
+    while True:
+        with transaction.atomic():
+            expired = _rows(Statement(EXPIRED, (now, SWEEP_BATCH)))
+            outcomes = _drive(posting.post([_abandoned(row) for row in expired], now=now))
+        swept += sum(isinstance(outcome, Receipt) for outcome in outcomes)
+        if len(expired) < SWEEP_BATCH:
+            return swept
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of a replica's uptime inside one minute of UTC."""
+
+    started_at: datetime
+    ended_at: datetime
+
+    @property
+    def seconds(self) -> Decimal:
+        """Exact, in microseconds."""
+        span = self.ended_at - self.started_at
+        return Decimal(span // timedelta(microseconds=1)).scaleb(-6)
+
+
+def compute_slices(started_at: datetime, ended_at: datetime, *, final: bool) -> list[Slice]:
+    """[started_at, ended_at) cut at full minutes of UTC; their seconds add up to it exactly.
+
+    The last piece, shorter than to its minute's end, is given only when `final` (the replica has exited).
+    """
+    slices = []
+    begin, end = started_at.astimezone(UTC), ended_at.astimezone(UTC)
+    while begin < end:
+        boundary = begin.replace(second=0, microsecond=0) + timedelta(seconds=SLICE_S)
+        if boundary > end and not final:
+            break
+        slices.append(Slice(begin, min(boundary, end)))
+        begin = boundary
+    return slices
 
 
 def record_compute(
@@ -63,57 +122,61 @@ def record_compute(
     ended_at: datetime,
     prices: Mapping[str, Decimal],
 ) -> None:
-    """Bill [started_at, ended_at] of a replica in slices with deterministic ids, in the caller's transaction.
-
-    `ended_at` is a minute's boundary (see `last_boundary`) while the replica runs, and its real exit at the end.
-    """
-    facts = Facts("serverless", sku, source, model_name, deployment_name, "", dict(prices))
-    events = [
-        Slice(uuid5(replica_id, begin.isoformat()), begin, end, {COMPUTE_SECONDS.name: seconds_between(begin, end)})
-        for begin, end in compute_slices(started_at, ended_at)
-    ]
-    if events:
-        _run(journal.record(team.pk, team.time_zone, events=events, facts=facts))
-
-
-def compute_slices(started_at: datetime, ended_at: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """[started_at, ended_at] cut at every minute's boundary (UTC), so that no slice crosses a day in any time zone."""
-    begin = started_at
-    while begin < ended_at:
-        end = min(last_boundary(begin) + timedelta(seconds=SLICE_S), ended_at)
-        yield begin, end
-        begin = end
-
-
-def last_boundary(moment: datetime) -> datetime:
-    """The last minute's boundary at or before `moment`."""
-    return moment.astimezone(UTC).replace(second=0, microsecond=0)
-
-
-def seconds_between(begin: datetime, end: datetime) -> Decimal:
-    """Exact to the microsecond."""
-    span = end - begin
-    return Decimal(span.days * 86400 + span.seconds) + Decimal(span.microseconds) / Decimal(1_000_000)
+    """Bill a replica's uptime from `started_at` to `ended_at` as slices with ids of their own; in the caller's
+    transaction. A slice that was billed before adds nothing, so overlapping and repeated calls are harmless as long
+    as they end at a full minute of UTC or at the replica's exit."""
+    writing, now = posting.Writing(), timezone.now()
+    for piece in compute_slices(started_at, ended_at, final=True):
+        quantities = {COMPUTE_SECONDS.name: piece.seconds}
+        lines = rating.rate(quantities, prices)
+        event = {
+            "id": uuid.uuid5(_SLICES, f"{replica_id}/{piece.started_at.isoformat()}"),
+            "team_id": team.pk,
+            "month": periods.month_at(piece.started_at, team.time_zone).first,
+            "started_at": piece.started_at,
+            "ended_at": piece.ended_at,
+            "recorded_at": now,
+            "path": "serverless",
+            "sku": sku,
+            "source": source,
+            "model_name": model_name,
+            "deployment_name": deployment_name,
+            "api_key_name": "",
+            "quality": "measured",
+            "quantities": posting.texts(quantities),
+            "raw_usage": None,
+            "cost": format(rating.total(lines), "f"),
+        }
+        posting.plan_event(writing, event, lines)
+    if writing:
+        with transaction.atomic():
+            _rows(writing.statement())
 
 
-def _estimated(row: Reservation, now: datetime) -> Settlement:
-    quantities = {meter: Decimal(text) for meter, text in row.estimate.items()}
-    return Settlement(row.pk, quantities, "estimated", None, now)
+def _abandoned(row: Row) -> Settlement:
+    quantities = {meter: Decimal(quantity) for meter, quantity in json.loads(row[1]).items()}
+    return Settlement(id=row[0], quantities=quantities, quality="estimated", ended_at=row[2])
 
 
-def _run(plan: Plan) -> list[Outcome]:
-    with transaction.atomic(), connection.cursor() as cursor:
-        try:
-            query = next(plan)
-            while True:
-                cursor.execute(query.sql, query.parameters)
-                query = plan.send(cursor.fetchall() if cursor.description else [])
-        except StopIteration as done:
-            return list(done.value)
-
-
-def _only(outcomes: list[Outcome]) -> Outcome:
-    (outcome,) = outcomes
-    if isinstance(outcome, Exception):
+def _only(operation: posting.Operation) -> posting.Outcome:
+    with transaction.atomic():
+        outcome = _drive(posting.post([operation], now=timezone.now()))[0]
+    if isinstance(outcome, BillingError):
         raise outcome
     return outcome
+
+
+def _drive(plan: Generator[Statement, list[Row], T]) -> T:
+    """Run a plan over Django's connection."""
+    try:
+        statement = next(plan)
+        while True:
+            statement = plan.send(_rows(statement))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def _rows(statement: Statement) -> list[Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement.sql, statement.params)
+        return cursor.fetchall()

@@ -45,7 +45,7 @@ class Month:
 
 def month_at(moment: datetime, zone: str) -> Month:
     """The month that `moment` falls in, on the calendar of `zone`."""
-    return Month(moment.astimezone(ZoneInfo(zone_name(zone))).date().replace(day=1), zone_name(zone))
+    return Month(moment.astimezone(zone_of(zone)).date().replace(day=1), zone_name(zone))
 
 
 def month_named(text: str, zone: str) -> Month:
@@ -58,7 +58,11 @@ def month_named(text: str, zone: str) -> Month:
 
 def start_of_day(day: date, zone: str) -> datetime:
     """The first moment of `day` in `zone`, as UTC."""
-    return datetime.combine(day, time.min, tzinfo=ZoneInfo(zone_name(zone))).astimezone(UTC)
+    return datetime.combine(day, time.min, tzinfo=zone_of(zone)).astimezone(UTC)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    return ZoneInfo(zone_name(name))
 
 
 @lru_cache(maxsize=1024)

@@ -1,93 +1,68 @@
-"""Questions about the ledger that pages ask. Every answer is an exact sum of ledger rows."""
+"""What was spent, straight from the ledger: exact sums for pages and other apps."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
-from django.db.models import Q, Sum
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from accounts.models import Team
-from billing.errors import BadMonth
-from billing.models import LedgerEntry
+from billing import periods
+from billing.models import Budget, LedgerEntry, Spend
+from billing.models.usage import UsagePath
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """USD over a span of time, split by path."""
+    """USD by path; `total` is their sum. `cap` is the monthly budget, None when the team has none; `held` is what
+    the open calls of the month could still add at most."""
 
     hosted: Decimal
     serverless: Decimal
+    cap: Decimal | None = None
+    held: Decimal = Decimal(0)
 
     @property
     def total(self) -> Decimal:
         return self.hosted + self.serverless
 
 
-@dataclass(frozen=True, slots=True)
-class Month:
-    """A calendar month in a team's time zone: [begin, end) as aware moments."""
-
-    first: date
-    begin: datetime
-    end: datetime
-
-    def __str__(self) -> str:
-        return f"{self.first:%Y-%m}"
+def today(team: Team, *, now: datetime | None = None) -> Spent:
+    """Since midnight in the team's time zone."""
+    moment = now or timezone.now()
+    day = moment.astimezone(periods.zone_of(team.time_zone)).date()
+    begins = periods.start_of_day(day, team.time_zone)
+    return _spent(entries(team, begins, periods.start_of_day(day + timedelta(days=1), team.time_zone)))
 
 
-def today(team: Team) -> Spent:
-    zone = ZoneInfo(team.time_zone)
-    begin = datetime.combine(timezone.now().astimezone(zone).date(), time.min, zone)
-    return spent_between(team, begin=begin, end=begin + timedelta(days=2))
+def month(team: Team, *, now: datetime | None = None) -> Spent:
+    """This calendar month in the team's time zone, with its cap and what open calls hold of it."""
+    current = periods.month_at(now or timezone.now(), team.time_zone)
+    spent = _spent(entries(team, current.begins, current.ends))
+    spend = Spend.objects.filter(team=team, month=current.first).first()
+    held = spend.held if spend else Decimal(0)
+    return Spent(hosted=spent.hosted, serverless=spent.serverless, cap=cap_of(team), held=held)
 
 
-def month(team: Team, *, of: Month | None = None) -> Spent:
-    """What the month (this one by default) has cost so far."""
-    span = of or this_month(team)
-    return spent_between(team, begin=span.begin, end=span.end)
+def cost_of(team: Team, *, deployment_name: str) -> Decimal:
+    """All that a deployment of this name has cost the team, ever."""
+    rows = LedgerEntry.objects.filter(team=team, deployment_name=deployment_name)
+    return rows.aggregate(cost=Sum("amount"))["cost"] or Decimal(0)
 
 
-def spent_between(team: Team, *, begin: datetime, end: datetime) -> Spent:
-    rows = dict(
-        LedgerEntry.objects.filter(team=team, at__gte=begin, at__lt=end)
-        .order_by()
-        .values_list("path")
-        .annotate(Sum("amount"))
+def cap_of(team: Team) -> Decimal | None:
+    """The team's monthly budget in USD, None when it has none."""
+    return Budget.objects.filter(team=team).values_list("monthly_usd", flat=True).first()
+
+
+def entries(team: Team, begins: datetime, ends: datetime) -> QuerySet[LedgerEntry]:
+    """The team's ledger for begins <= at < ends."""
+    return LedgerEntry.objects.filter(team=team, at__gte=begins, at__lt=ends)
+
+
+def _spent(rows: QuerySet[LedgerEntry]) -> Spent:
+    by_path = dict(rows.values_list("path").annotate(cost=Sum("amount")).order_by())
+    return Spent(
+        hosted=by_path.get(UsagePath.HOSTED, Decimal(0)), serverless=by_path.get(UsagePath.SERVERLESS, Decimal(0))
     )
-    return Spent(hosted=rows.get("hosted") or Decimal(0), serverless=rows.get("serverless") or Decimal(0))
-
-
-def cost_of(team: Team, *, deployment_name: str, since: datetime | None = None) -> Decimal:
-    """Everything that a deployment's replicas and calls were billed, from `since` on (a name may be used again)."""
-    return costs_of(team, deployment_names=[deployment_name], since=since).get(deployment_name, Decimal(0))
-
-
-def costs_of(team: Team, *, deployment_names: Iterable[str], since: datetime | None = None) -> dict[str, Decimal]:
-    """The same for many deployments in one query."""
-    after = Q(at__gte=since) if since else Q()
-    rows = LedgerEntry.objects.filter(after, team=team, deployment_name__in=list(deployment_names)).order_by()
-    return dict(rows.values_list("deployment_name").annotate(Sum("amount")))
-
-
-def this_month(team: Team) -> Month:
-    return month_starting(team, timezone.now().astimezone(ZoneInfo(team.time_zone)).date().replace(day=1))
-
-
-def month_named(team: Team, text: str) -> Month:
-    """The month written YYYY-MM; BadMonth for anything else."""
-    try:
-        first = datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
-    except ValueError as error:
-        raise BadMonth(f"{text!r} is no month: write it as 2026-11") from error
-    if f"{first:%Y-%m}" != text:
-        raise BadMonth(f"{text!r} is no month: write it as 2026-11")
-    return month_starting(team, first)
-
-
-def month_starting(team: Team, first: date) -> Month:
-    zone = ZoneInfo(team.time_zone)
-    following = (first + timedelta(days=32)).replace(day=1)
-    return Month(first, datetime.combine(first, time.min, zone), datetime.combine(following, time.min, zone))

@@ -4,6 +4,8 @@ DeploymentError
     IllegalTransition   somebody else moved it first, or the move does not exist
     NotDeployable       the model's path is closed, or nothing that fits is offered here
     NameTaken           the team has a live deployment of that name
+    BadName             the name has characters that an address can't hold
+    BadOption           an option that the engine does not know, or a value it does not take
     BackendError        the backend could not do what it was asked
 """
 
@@ -22,6 +24,16 @@ class NotDeployable(DeploymentError):
 
 class NameTaken(DeploymentError):
     pass
+
+
+class BadName(DeploymentError):
+    pass
+
+
+class BadOption(DeploymentError):
+    def __init__(self, option: str, text: str) -> None:
+        super().__init__(text)
+        self.option = option
 
 
 class BackendError(DeploymentError):

@@ -72,9 +72,7 @@ class Deployment(models.Model):
                 raise IllegalTransition(f"{row.status} -> {to}, asked since {since}")
             now = timezone.now()
             Deployment.objects.filter(pk=row.pk).update(status=to, reason=reason, detail=detail, status_since=now)
-            DeploymentEvent.objects.create(
-                deployment=row, before=since, after=to, reason=reason, detail=detail, at=now
-            )
+            DeploymentEvent.objects.create(deployment=row, before=since, after=to, reason=reason, detail=detail, at=now)
         self.refresh_from_db()
 
 
@@ -96,9 +94,7 @@ class Replica(models.Model):
         ordering = ["created_at"]
         constraints = [
             # One replica at a time until scaling beyond one is built.
-            models.UniqueConstraint(
-                fields=["deployment"], condition=models.Q(exited_at=None), name="one_live_replica"
-            ),
+            models.UniqueConstraint(fields=["deployment"], condition=models.Q(exited_at=None), name="one_live_replica"),
         ]
 
     def __str__(self) -> str:

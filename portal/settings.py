@@ -171,6 +171,8 @@ DEPLOYMENT_BACKENDS = {
     },
 }
 ENGINE_THREADS = env_int("ENGINE_THREADS", 2)
+# Tells the engines of this copy of the portal from those of others on the same machine.
+INSTANCE_ID = env_str("INSTANCE_ID", "dev")
 
 # --- celery -----------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL", REDIS_URL)

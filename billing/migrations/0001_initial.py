@@ -7,137 +7,224 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Budget',
+            name="Budget",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('monthly_usd', models.DecimalField(decimal_places=2, max_digits=14)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('team', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='budget', to='accounts.team')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("monthly_usd", models.DecimalField(decimal_places=2, max_digits=14)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "team",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="budget", to="accounts.team"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Price',
+            name="Price",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sku', models.CharField(max_length=160)),
-                ('meter', models.CharField(max_length=40)),
-                ('amount', models.DecimalField(decimal_places=12, help_text='USD for one unit.', max_digits=24)),
-                ('currency', models.CharField(default='USD', max_length=3)),
-                ('valid_from', models.DateTimeField()),
-                ('source', models.CharField(help_text='Where the price was read.', max_length=200)),
-                ('source_date', models.DateField(help_text='The day it was read.')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("sku", models.CharField(max_length=160)),
+                ("meter", models.CharField(max_length=40)),
+                ("amount", models.DecimalField(decimal_places=12, help_text="USD for one unit.", max_digits=24)),
+                ("currency", models.CharField(default="USD", max_length=3)),
+                ("valid_from", models.DateTimeField()),
+                ("source", models.CharField(help_text="Where the price was read.", max_length=200)),
+                ("source_date", models.DateField(help_text="The day it was read.")),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'ordering': ['sku', 'meter', '-valid_from'],
-                'constraints': [models.UniqueConstraint(fields=('sku', 'meter', 'valid_from'), name='one_price_per_moment'), models.CheckConstraint(condition=models.Q(('amount__gte', 0)), name='price_not_negative')],
+                "ordering": ["sku", "meter", "-valid_from"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("sku", "meter", "valid_from"), name="one_price_per_moment"),
+                    models.CheckConstraint(condition=models.Q(("amount__gte", 0)), name="price_not_negative"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='UsageEvent',
+            name="UsageEvent",
             fields=[
-                ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
-                ('started_at', models.DateTimeField()),
-                ('ended_at', models.DateTimeField()),
-                ('recorded_at', models.DateTimeField()),
-                ('path', models.CharField(choices=[('hosted', 'Hosted'), ('serverless', 'Serverless')], max_length=10)),
-                ('sku', models.CharField(max_length=160)),
-                ('source', models.CharField(max_length=200)),
-                ('model_name', models.CharField(max_length=160)),
-                ('deployment_name', models.CharField(blank=True, max_length=160)),
-                ('api_key_name', models.CharField(blank=True, max_length=100)),
-                ('quality', models.CharField(choices=[('measured', 'Measured'), ('estimated', 'Estimated')], max_length=9)),
-                ('quantities', models.JSONField(help_text='meter -> exact decimal string')),
-                ('raw_usage', models.JSONField(blank=True, help_text="The provider's usage object, as it came.", null=True)),
-                ('cost', models.DecimalField(decimal_places=18, max_digits=38)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.team')),
+                ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                ("started_at", models.DateTimeField()),
+                ("ended_at", models.DateTimeField()),
+                ("recorded_at", models.DateTimeField()),
+                ("path", models.CharField(choices=[("hosted", "Hosted"), ("serverless", "Serverless")], max_length=10)),
+                ("sku", models.CharField(max_length=160)),
+                ("source", models.CharField(max_length=200)),
+                ("model_name", models.CharField(max_length=160)),
+                ("deployment_name", models.CharField(blank=True, max_length=160)),
+                ("api_key_name", models.CharField(blank=True, max_length=100)),
+                (
+                    "quality",
+                    models.CharField(choices=[("measured", "Measured"), ("estimated", "Estimated")], max_length=9),
+                ),
+                ("quantities", models.JSONField(help_text="meter -> exact decimal string")),
+                (
+                    "raw_usage",
+                    models.JSONField(blank=True, help_text="The provider's usage object, as it came.", null=True),
+                ),
+                ("cost", models.DecimalField(decimal_places=18, max_digits=38)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.team"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LedgerEntry',
+            name="LedgerEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('usage', 'Usage'), ('credit', 'Credit'), ('correction', 'Correction')], default='usage', max_length=10)),
-                ('at', models.DateTimeField(help_text='When the usage began; decides the day and the month of the bill.')),
-                ('path', models.CharField(choices=[('hosted', 'Hosted'), ('serverless', 'Serverless')], max_length=10)),
-                ('sku', models.CharField(max_length=160)),
-                ('source', models.CharField(max_length=200)),
-                ('model_name', models.CharField(max_length=160)),
-                ('deployment_name', models.CharField(blank=True, max_length=160)),
-                ('api_key_name', models.CharField(blank=True, max_length=100)),
-                ('meter', models.CharField(max_length=40)),
-                ('quantity', models.DecimalField(decimal_places=6, max_digits=24)),
-                ('unit_price', models.DecimalField(decimal_places=12, max_digits=24)),
-                ('amount', models.DecimalField(decimal_places=18, max_digits=38)),
-                ('currency', models.CharField(default='USD', max_length=3)),
-                ('reason', models.CharField(blank=True, max_length=200)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.team')),
-                ('event', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='billing.usageevent')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("usage", "Usage"), ("credit", "Credit"), ("correction", "Correction")],
+                        default="usage",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "at",
+                    models.DateTimeField(help_text="When the usage began; decides the day and the month of the bill."),
+                ),
+                ("path", models.CharField(choices=[("hosted", "Hosted"), ("serverless", "Serverless")], max_length=10)),
+                ("sku", models.CharField(max_length=160)),
+                ("source", models.CharField(max_length=200)),
+                ("model_name", models.CharField(max_length=160)),
+                ("deployment_name", models.CharField(blank=True, max_length=160)),
+                ("api_key_name", models.CharField(blank=True, max_length=100)),
+                ("meter", models.CharField(max_length=40)),
+                ("quantity", models.DecimalField(decimal_places=6, max_digits=24)),
+                ("unit_price", models.DecimalField(decimal_places=12, max_digits=24)),
+                ("amount", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("currency", models.CharField(default="USD", max_length=3)),
+                ("reason", models.CharField(blank=True, max_length=200)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.team"
+                    ),
+                ),
+                (
+                    "event",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="entries",
+                        to="billing.usageevent",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'ledger entries',
+                "verbose_name_plural": "ledger entries",
             },
         ),
         migrations.CreateModel(
-            name='Reservation',
+            name="Reservation",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('state', models.CharField(choices=[('open', 'Open'), ('settled', 'Settled'), ('void', 'Void')], default='open', max_length=8)),
-                ('path', models.CharField(choices=[('hosted', 'Hosted'), ('serverless', 'Serverless')], max_length=10)),
-                ('sku', models.CharField(max_length=160)),
-                ('source', models.CharField(help_text='What was called, as the caller names it.', max_length=200)),
-                ('model_name', models.CharField(max_length=160)),
-                ('deployment_name', models.CharField(blank=True, max_length=160)),
-                ('api_key_name', models.CharField(blank=True, max_length=100)),
-                ('prices', models.JSONField(help_text='meter -> unit price as an exact decimal string, in force at started_at.')),
-                ('estimate', models.JSONField(help_text="meter -> quantity that a dead owner's call is settled with.")),
-                ('amount', models.DecimalField(decimal_places=18, help_text='USD held against the budget.', max_digits=38)),
-                ('month', models.DateField(help_text="First day of the month, in the team's time zone, whose budget holds it.")),
-                ('started_at', models.DateTimeField()),
-                ('lease_until', models.DateTimeField()),
-                ('closed_at', models.DateTimeField(blank=True, null=True)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.team')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("open", "Open"), ("settled", "Settled"), ("void", "Void")],
+                        default="open",
+                        max_length=8,
+                    ),
+                ),
+                ("path", models.CharField(choices=[("hosted", "Hosted"), ("serverless", "Serverless")], max_length=10)),
+                ("sku", models.CharField(max_length=160)),
+                ("source", models.CharField(help_text="What was called, as the caller names it.", max_length=200)),
+                ("model_name", models.CharField(max_length=160)),
+                ("deployment_name", models.CharField(blank=True, max_length=160)),
+                ("api_key_name", models.CharField(blank=True, max_length=100)),
+                (
+                    "prices",
+                    models.JSONField(
+                        help_text="meter -> unit price as an exact decimal string, in force at started_at."
+                    ),
+                ),
+                ("estimate", models.JSONField(help_text="meter -> quantity that a dead owner's call is settled with.")),
+                (
+                    "amount",
+                    models.DecimalField(decimal_places=18, help_text="USD held against the budget.", max_digits=38),
+                ),
+                (
+                    "month",
+                    models.DateField(
+                        help_text="First day of the month, in the team's time zone, whose budget holds it."
+                    ),
+                ),
+                ("started_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField()),
+                ("closed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.team"
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('state', 'open')), fields=['lease_until'], name='open_reservations')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "open")), fields=["lease_until"], name="open_reservations"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Spend',
+            name="Spend",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('month', models.DateField()),
-                ('settled', models.DecimalField(decimal_places=18, default=0, max_digits=38)),
-                ('held', models.DecimalField(decimal_places=18, default=0, max_digits=38)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.team')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("month", models.DateField()),
+                ("settled", models.DecimalField(decimal_places=18, default=0, max_digits=38)),
+                ("held", models.DecimalField(decimal_places=18, default=0, max_digits=38)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.team"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('team', 'month'), name='one_spend_per_month')],
+                "constraints": [models.UniqueConstraint(fields=("team", "month"), name="one_spend_per_month")],
             },
         ),
         migrations.AddIndex(
-            model_name='usageevent',
-            index=models.Index(fields=['team', 'started_at'], name='usage_by_team'),
+            model_name="usageevent",
+            index=models.Index(fields=["team", "started_at"], name="usage_by_team"),
         ),
         migrations.AddIndex(
-            model_name='ledgerentry',
-            index=models.Index(fields=['team', 'at'], name='ledger_by_team'),
+            model_name="ledgerentry",
+            index=models.Index(fields=["team", "at"], name="ledger_by_team"),
         ),
         migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'usage')), fields=('event', 'meter'), name='one_entry_per_event_and_meter'),
+            model_name="ledgerentry",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("kind", "usage")), fields=("event", "meter"), name="one_entry_per_event_and_meter"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(('amount', django.db.models.expressions.CombinedExpression(models.F('quantity'), '*', models.F('unit_price')))), name='amount_is_exact'),
+            model_name="ledgerentry",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "amount",
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("quantity"), "*", models.F("unit_price")
+                        ),
+                    )
+                ),
+                name="amount_is_exact",
+            ),
         ),
     ]

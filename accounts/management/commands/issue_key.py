@@ -1,0 +1,26 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from accounts import audit, keys
+from accounts.models import Team
+
+
+class Command(BaseCommand):
+    help = "Issue an API key for a team. The key alone goes to stdout, this once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--team", required=True, metavar="SLUG", help="the team that pays for its calls")
+        parser.add_argument("--name", required=True, help="what the key is for, as the team will read it")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        team = Team.objects.filter(slug=options["team"]).first()
+        if team is None:
+            known = ", ".join(Team.objects.order_by("slug").values_list("slug", flat=True)[:20])
+            raise CommandError(f"There is no team {options['team']!r}. Teams: {known or 'none yet'}")
+        name = options["name"].strip()
+        if not 0 < len(name) <= 80:
+            raise CommandError("--name takes 1 to 80 characters")
+        row, text = keys.issue(team, name=name)
+        audit.record(team, actor="portal", verb="key.issue", subject=row.prefix)
+        self.stdout.write(text)

@@ -1,0 +1,349 @@
+"""How usage is written down: one plan and one set of SQL texts for every caller, without a connection of its own.
+
+`post` is a generator: it yields statements and is sent their rows. `metering` drives it over Django's connection,
+`batching` over an async one. It must run inside one transaction. Lock order, always: reservations by id, then the
+Spend rows by team and month; so two postings never wait for each other in a circle.
+"""
+
+import json
+import logging
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from billing import periods, rating
+from billing.errors import BillingError, BudgetSpent, UnknownReservation
+from billing.rating import Line
+from billing.sql import LOCK, POST, STORED_COST, STORED_LINES, WITHDRAW
+
+log = logging.getLogger(__name__)
+
+Path: TypeAlias = Literal["hosted", "serverless"]
+Quality: TypeAlias = Literal["measured", "estimated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call that asks to be let in. `estimate` is what it is settled with if its owner dies; `most` is the upper
+    bound that is held against the budget meanwhile. Quantities are in units of their meter, prices in USD a unit."""
+
+    id: UUID
+    team_id: UUID
+    time_zone: str
+    path: Path
+    sku: str
+    source: str
+    model_name: str
+    deployment_name: str = ""
+    api_key_name: str = ""
+    prices: Mapping[str, Decimal]
+    estimate: Mapping[str, Decimal]
+    most: Mapping[str, Decimal]
+    started_at: datetime
+    lease_s: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What a call really used. `raw_usage` is the provider's own usage object, kept beside the event as it came."""
+
+    id: UUID
+    quantities: Mapping[str, Decimal]
+    quality: Quality = "measured"
+    raw_usage: dict[str, Any] | None = None
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """A call that failed before its first byte: what it held is released and nothing is billed."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The owner of an open call is alive: its lease runs on, and this is what it has used so far."""
+
+    id: UUID
+    estimate: Mapping[str, Decimal]
+    lease_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a call cost in USD. `already`: it had been closed before, and nothing was written now."""
+
+    id: UUID
+    cost: Decimal
+    lines: tuple[Line, ...]
+    already: bool = False
+
+
+Operation: TypeAlias = Call | Settlement | Void | Renewal
+Outcome: TypeAlias = Receipt | BillingError | None
+Row: TypeAlias = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL text and its parameters; the driver answers with all its rows."""
+
+    sql: str
+    params: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Writing:
+    """The rows of one posting, as the JSON records that POST takes."""
+
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    closings: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    renewals: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.calls or self.events or self.closings or self.renewals)
+
+    def statement(self) -> Statement:
+        records = (self.calls, self.events, self.entries, list(self.closings.values()), list(self.renewals.values()))
+        return Statement(POST, tuple(json.dumps(rows, default=str, ensure_ascii=True) for rows in records))
+
+
+def post(operations: Sequence[Operation], *, now: datetime) -> Generator[Statement, list[Row], list[Outcome]]:
+    """Write all operations; their outcomes in the same order.
+
+    A Call's outcome is None (let in) or BudgetSpent / UnpricedMeter / BadQuantity (nothing of it is written). A
+    Settlement's is its Receipt or UnknownReservation. A Void's is None, a Renewal's None or BadQuantity. None fails its neighbours.
+    """
+    outcomes: dict[int, Outcome] = {}
+    writing = Writing()
+    held = yield from _locked([op.id for op in operations if not isinstance(op, Call)])
+    for index, op in enumerate(operations):
+        match op:
+            case Call():
+                outcomes[index] = _plan_call(op, writing, now=now)
+            case Void():
+                _plan_void(held.get(op.id), writing, now=now)
+            case Renewal():
+                outcomes[index] = _plan_renewal(op, held.get(op.id), writing, now=now)
+            case Settlement():
+                outcomes[index] = yield from _plan_settlement(op, held.get(op.id), writing, now=now)
+    refused = yield from _write(writing)
+    for index, op in enumerate(operations):
+        if isinstance(op, Call) and op.id in refused:
+            outcomes[index] = BudgetSpent(refused[op.id])
+    return [outcomes.get(index) for index in range(len(operations))]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A reservation as it was locked; `state` and `receipt` follow what this posting does with it."""
+
+    id: UUID
+    team_id: UUID
+    state: str
+    names: dict[str, str]
+    prices: dict[str, Decimal]
+    amount: Decimal
+    month: date
+    started_at: datetime
+    receipt: Receipt | None = None
+
+
+def _locked(ids: list[UUID]) -> Generator[Statement, list[Row], dict[UUID, _Held]]:
+    if not ids:
+        return {}
+    rows = yield Statement(LOCK, (sorted(set(ids)),))
+    names = ("path", "sku", "source", "model_name", "deployment_name", "api_key_name")
+    return {
+        row[0]: _Held(
+            id=row[0],
+            team_id=row[1],
+            state=row[2],
+            names=dict(zip(names, row[3:9], strict=True)),
+            prices={meter: Decimal(price) for meter, price in json.loads(row[9]).items()},
+            amount=row[10],
+            month=row[11],
+            started_at=row[12],
+        )
+        for row in rows
+    }
+
+
+def _plan_call(call: Call, writing: Writing, *, now: datetime) -> Outcome:
+    try:
+        rating.rate(call.estimate, call.prices)
+        amount = rating.total(rating.rate(call.most, call.prices))
+    except BillingError as error:
+        return error
+    writing.calls.append(
+        {
+            "id": call.id,
+            "team_id": call.team_id,
+            "path": call.path,
+            "sku": call.sku,
+            "source": call.source,
+            "model_name": call.model_name,
+            "deployment_name": call.deployment_name,
+            "api_key_name": call.api_key_name,
+            "prices": texts(call.prices),
+            "estimate": texts(call.estimate),
+            "amount": format(amount, "f"),
+            "month": periods.month_at(call.started_at, call.time_zone).first,
+            "started_at": call.started_at,
+            "lease_until": now + timedelta(seconds=call.lease_s),
+        }
+    )
+    return None
+
+
+def _plan_void(held: _Held | None, writing: Writing, *, now: datetime) -> None:
+    if held is None or held.state != "open":
+        return
+    held.state, held.receipt = "void", Receipt(held.id, Decimal(0), (), already=True)
+    _close(held, writing, now=now)
+
+
+def _plan_renewal(renewal: Renewal, held: _Held | None, writing: Writing, *, now: datetime) -> Outcome:
+    if held is None or held.state != "open":
+        return None
+    estimate = chargeable(renewal.estimate, held.prices)
+    try:
+        rating.rate(estimate, held.prices)
+    except BillingError as error:
+        return error
+    lease_until = now + timedelta(seconds=renewal.lease_s)
+    writing.renewals[held.id] = {"id": held.id, "lease_until": lease_until, "estimate": texts(estimate)}
+    return None
+
+
+def _plan_settlement(
+    settlement: Settlement, held: _Held | None, writing: Writing, *, now: datetime
+) -> Generator[Statement, list[Row], Outcome]:
+    if held is None:
+        return UnknownReservation(f"No call {settlement.id} was let in.")
+    if held.state != "open":
+        held.receipt = held.receipt or (yield from _stored(held))
+        return held.receipt
+    try:
+        lines = rating.rate(chargeable(settlement.quantities, held.prices), held.prices)
+    except BillingError as error:
+        return error
+    cost = rating.total(lines)
+    held.state, held.receipt = "settled", Receipt(held.id, cost, lines, already=True)
+    _close(held, writing, now=now)
+    subject = {"team_id": held.team_id, "month": held.month, "started_at": held.started_at, **held.names}
+    plan_event(
+        writing,
+        {
+            **subject,
+            "id": held.id,
+            "ended_at": settlement.ended_at,
+            "recorded_at": now,
+            "quality": settlement.quality,
+            "quantities": texts(settlement.quantities),
+            "raw_usage": _storable(settlement.raw_usage),
+            "cost": format(cost, "f"),
+        },
+        lines,
+    )
+    return Receipt(held.id, cost, lines)
+
+
+def plan_event(writing: Writing, event: dict[str, Any], lines: Iterable[Line]) -> None:
+    """Add an event and its ledger lines. An event whose id was written before adds nothing, not even its lines."""
+    writing.events.append(event)
+    writing.entries += [
+        {
+            "event_id": event["id"],
+            "meter": line.meter,
+            "quantity": format(line.quantity, "f"),
+            "unit_price": format(line.unit_price, "f"),
+            "amount": format(line.amount, "f"),
+        }
+        for line in lines
+    ]
+
+
+def chargeable(quantities: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """The quantities that have a price. One that has none is refused before a call; if a provider reports one all
+    the same, it is kept on the event, charged at no invented price, and `check_ledger` asks for a correction."""
+    priced = {meter: amount for meter, amount in quantities.items() if rating.price_of(meter, prices) is not None}
+    if unpriced := {meter for meter in quantities.keys() - priced.keys() if quantities[meter]}:
+        log.warning("usage without a price was recorded and not charged: %s", sorted(unpriced))
+    return priced
+
+
+def texts(numbers: Mapping[str, Decimal]) -> dict[str, str]:
+    """Exact decimal strings, as JSON keeps them."""
+    return {name: format(number, "f") for name, number in numbers.items()}
+
+
+def _close(held: _Held, writing: Writing, *, now: datetime) -> None:
+    writing.closings[held.id] = {
+        "id": held.id,
+        "state": held.state,
+        "closed_at": now,
+        "team_id": held.team_id,
+        "month": held.month,
+        "amount": format(held.amount, "f"),
+    }
+
+
+def _stored(held: _Held) -> Generator[Statement, list[Row], Receipt]:
+    cost = yield Statement(STORED_COST, (held.id,))
+    rows = yield Statement(STORED_LINES, (held.id,))
+    return Receipt(held.id, cost[0][0] if cost else Decimal(0), tuple(Line(*row) for row in rows), already=True)
+
+
+def _write(writing: Writing) -> Generator[Statement, list[Row], dict[UUID, Decimal]]:
+    """Run POST; the calls that no budget has room for, with the cap that refuses them."""
+    if not writing:
+        return {}
+    rows = yield writing.statement()
+    refused: dict[UUID, Decimal] = {}
+    inserted: dict[tuple[UUID, date], list[tuple[UUID, Decimal]]] = {}
+    room: dict[tuple[UUID, date], tuple[Decimal, Decimal]] = {}
+    for call_id, team_id, month, amount, affordable, fresh, committed, cap in rows:
+        if not affordable:
+            refused[call_id] = cap
+        elif fresh and cap is not None:
+            inserted.setdefault((team_id, month), []).append((call_id, amount))
+            room[team_id, month] = (committed, cap)
+    withdrawn: list[UUID] = []
+    asked = {call["id"]: index for index, call in enumerate(writing.calls)}
+    for key, calls in inserted.items():
+        over = _over(sorted(calls, key=lambda call: asked[call[0]]), *room[key])
+        withdrawn += over
+        refused |= dict.fromkeys(over, room[key][1])
+    if withdrawn:
+        yield Statement(WITHDRAW, (withdrawn,))
+    return refused
+
+
+def _over(calls: list[tuple[UUID, Decimal]], committed: Decimal, cap: Decimal) -> list[UUID]:
+    """Which of the calls just held don't fit under the cap, first come first served."""
+    committed = rating.add([committed, *(amount.copy_negate() for _, amount in calls)])
+    over = []
+    for call_id, amount in calls:
+        wished = rating.add([committed, amount])
+        if wished > cap:
+            over.append(call_id)
+        else:
+            committed = wished
+    return over
+
+
+def _storable(raw: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The provider's object, unless Postgres can't keep it as JSON (NUL, half a surrogate, NaN): then its text."""
+    try:
+        text = json.dumps(raw, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError):
+        return {"unreadable": ascii(raw)[:4000]}
+    return raw if "\\u0000" not in text else {"unreadable": ascii(raw)[:4000]}

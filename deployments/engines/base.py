@@ -1,0 +1,36 @@
+"""What an engine is: a pure function from weights and options to a LaunchSpec, with its options checked first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from deployments.errors import BadOption
+from deployments.launch import LaunchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be served: `weights_path` on this machine, `served_name` as callers write it, a random `key`."""
+
+    name: str
+    weights_path: str
+    served_name: str
+    key: str
+    threads: int
+
+
+class Engine(Protocol):
+    def check(self, options: Mapping[str, Any]) -> dict[str, int]:
+        """The options filled up with defaults, or BadOption naming the one that is wrong and what it takes."""
+        ...
+
+    def spec(self, job: Job, options: Mapping[str, Any]) -> LaunchSpec:
+        """What to run. Pure: no file is read, no port is taken."""
+        ...
+
+
+def whole_number(options: Mapping[str, Any], name: str, *, default: int, least: int, most: int) -> int:
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadOption(name, f"{name} takes a whole number from {least} to {most}")
+    return value

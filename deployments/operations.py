@@ -1,0 +1,170 @@
+"""What people and programs may wish: deploy, stop, wake. Each writes the wish; reconcile carries it out."""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import Team
+from billing import pricing
+from billing.errors import NoPrice
+from catalog.models import Hardware, Model, Offer, Provider
+from deployments import engines
+from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
+from deployments.lifecycle import Reason, Status
+from deployments.models import Deployment, DeploymentEvent
+from deployments.tasks import reconcile_deployment
+
+log = logging.getLogger(__name__)
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
+LONGEST_IDLE_S = 7 * 24 * 3600
+
+
+def deploy(
+    team: Team,
+    *,
+    model: Model,
+    hardware: Hardware,
+    actor: str,
+    name: str = "",
+    min_replicas: int = 0,
+    max_replicas: int = 1,
+    idle_window_s: int = 600,
+    options: Mapping[str, Any] | None = None,
+) -> Deployment:
+    """Write the wish for an endpoint TEAM/NAME and ring for a worker.
+
+    Raises NotDeployable, NameTaken, BadName or BadOption, each with a text that says what to do.
+    """
+    offer = _fitting_offer(team, model, hardware)
+    checked = engines.choose(offer.engine).check(options or {})
+    _check_numbers(min_replicas, max_replicas, idle_window_s)
+    assert offer.weights is not None  # noqa: S101 - the database's own constraint
+    try:
+        with transaction.atomic():
+            deployment = Deployment.objects.create(
+                team=team,
+                name=_free_name(team, name, model),
+                model=model,
+                weights=offer.weights,
+                hardware=hardware,
+                engine=offer.engine,
+                backend=hardware.backend,
+                options=checked,
+                min_replicas=min_replicas,
+                max_replicas=max_replicas,
+                idle_window_s=idle_window_s,
+                created_by=actor,
+            )
+            DeploymentEvent.objects.create(deployment=deployment, after=Status.PENDING, reason=Reason.ASKED)
+            audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
+            _ring(deployment.pk)
+    except IntegrityError as error:
+        raise NameTaken(f"{team.slug}/{name} is running already: stop it first, or choose another name") from error
+    return deployment
+
+
+def stop(deployment: Deployment, *, actor: str) -> None:
+    """Wish it gone. Asking twice, or for what is gone, changes nothing."""
+    with transaction.atomic():
+        asked = Deployment.objects.filter(pk=deployment.pk, stop_asked_at=None).exclude(status=Status.STOPPED)
+        if asked.update(stop_asked_at=timezone.now()):
+            audit.record(deployment.team, actor=actor, verb="stopped", subject=deployment.endpoint_model)
+        _ring(deployment.pk)
+
+
+def wake(deployment_id: UUID) -> None:
+    """A call has come for a sleeper. Whoever asks first wakes it; the others change nothing."""
+    deployment = Deployment.objects.get(pk=deployment_id)
+    if deployment.status != Status.ASLEEP:
+        return
+    try:
+        deployment.transition(Status.WAKING, since=Status.ASLEEP, reason=Reason.CALLED)
+    except IllegalTransition:
+        return
+    _ring(deployment.pk)
+
+
+def change(deployment: Deployment, *, min_replicas: int, idle_window_s: int, actor: str) -> None:
+    """How elastic it is may change while it runs; what runs may not."""
+    _check_numbers(min_replicas, deployment.max_replicas, idle_window_s)
+    Deployment.objects.filter(pk=deployment.pk).update(min_replicas=min_replicas, idle_window_s=idle_window_s)
+    audit.record(deployment.team, actor=actor, verb="changed", subject=deployment.endpoint_model)
+
+
+def host_platform_models() -> list[Deployment]:
+    """The portal's own deployment for each model that the platform hosts; an upstream like any other, always awake."""
+    team = Team.objects.get(is_platform=True)
+    made = []
+    offers = Offer.objects.filter(path=Offer.Path.HOSTED, provider__wire=Provider.Wire.PLATFORM)
+    for offer in offers.select_related("model"):
+        live = Deployment.objects.unsettled().of(team).filter(model=offer.model).first()
+        if live is None:
+            hardware = offer.model.offers.get(path=Offer.Path.DEPLOYABLE).hardware.exclude(backend="").first()
+            if hardware is None:
+                continue
+            live = deploy(
+                team, model=offer.model, hardware=hardware, name=offer.model.slug, min_replicas=1, actor="portal"
+            )
+        elif live.status == Status.FAILED:
+            live.transition(Status.PENDING, since=Status.FAILED, reason=Reason.ASKED)
+            _ring(live.pk)
+        made.append(live)
+    return made
+
+
+def _fitting_offer(team: Team, model: Model, hardware: Hardware) -> Offer:
+    if model.team_id not in {None, team.pk}:
+        raise NotDeployable("No such model")
+    if model.openness == Model.Openness.CLOSED:
+        raise NotDeployable(f"{model.name} can't be deployed: its weights are closed. It can be called, hosted.")
+    offer = model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
+    if offer is None:
+        raise NotDeployable(f"{model.name} can't be deployed here yet: its weights are not on this portal.")
+    if not hardware.backend:
+        raise NotDeployable(f"No backend of this portal offers {hardware.name}.")
+    if not offer.hardware.filter(pk=hardware.pk).exists():
+        raise NotDeployable(f"{model.name} does not fit on {hardware.name}.")
+    try:
+        pricing.prices_at(hardware.sku)
+    except NoPrice as error:
+        raise NotDeployable(f"{hardware.name} has no price yet, so nothing can run on it.") from error
+    return offer
+
+
+def _check_numbers(min_replicas: int, max_replicas: int, idle_window_s: int) -> None:
+    if max_replicas != 1:
+        raise BadOption("max_replicas", "max_replicas is 1 for now: one replica per deployment")
+    if min_replicas not in {0, 1}:
+        raise BadOption("min_replicas", "min_replicas is 0 (sleeps when idle) or 1 (always awake)")
+    if not 30 <= idle_window_s <= LONGEST_IDLE_S:
+        raise BadOption("idle_window_s", f"idle_window_s takes 30 to {LONGEST_IDLE_S} seconds")
+
+
+def _free_name(team: Team, name: str, model: Model) -> str:
+    """The name asked for, or the model's own with the first number that is free."""
+    if name:
+        if not NAME.fullmatch(name):
+            raise BadName("A name has 1 to 60 of a-z, 0-9 and '-', and begins and ends with a letter or digit")
+        return name
+    base = re.sub(r"[^a-z0-9]+", "-", model.slug)[:56].strip("-")
+    taken = set(Deployment.objects.unsettled().of(team).filter(name__startswith=base).values_list("name", flat=True))
+    return next(free for n in range(1, len(taken) + 2) if (free := base if n == 1 else f"{base}-{n}") not in taken)
+
+
+def _ring(deployment_id: UUID) -> None:
+    """Call a worker once the wish is durable. A broker that is away costs a tick of the sweep, nothing more."""
+
+    def send() -> None:
+        try:
+            reconcile_deployment.apply_async([str(deployment_id)], retry=False)
+        except Exception as error:
+            log.warning("no worker was called for %s (%s); the sweep will see it", deployment_id, error)
+
+    transaction.on_commit(send)
