@@ -30,5 +30,5 @@ def make_demo() -> Demo | None:
     EmailAddress.objects.create(user=owner, email=EMAIL, verified=True, primary=True)
     Membership.objects.create(team=team, user=owner, role=Role.OWNER)
     row, key = keys.issue(team, name="first key", created_by=owner)
-    audit.record(team, actor="portal", verb="key.issue", subject=row.prefix)
+    audit.record(team, actor="portal", verb="issued a key", subject=row.prefix)
     return Demo(email=EMAIL, password=password, key=key)

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Q
@@ -37,6 +37,13 @@ def look_up(text: str) -> ApiKey | None:
 def revoke(key: ApiKey) -> None:
     """From now on the key opens nothing (gateways forget it within 5 s). Safe to call twice."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+
+
+def touch(key: ApiKey) -> None:
+    """The key was used now; written down at most once a minute."""
+    now = timezone.now()
+    if key.last_used_at is None or now - key.last_used_at > timedelta(minutes=1):
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
 
 
 def digest(text: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """`argv` may hold {port}, {key_file}: the backend fills them in. `health_path` answers 200 once it can serve."""
+    """`argv` may hold {port}, {key_file} and {tag}: the backend fills them in. `key` is the engine's own API key; it
+    goes into the key file, never on a command line. `health_path` answers 200 once the engine can serve."""
 
     name: str
     argv: tuple[str, ...]

@@ -216,7 +216,7 @@ class Redis:
         self.password = secrets.token_urlsafe(24)
 
     def prepare(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.port = free_port()
         lines = (
             "bind 127.0.0.1",

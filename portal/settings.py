@@ -174,6 +174,10 @@ ENGINE_THREADS = env_int("ENGINE_THREADS", 2)
 # Tells the engines of this copy of the portal from those of others on the same machine.
 INSTANCE_ID = env_str("INSTANCE_ID", "dev")
 
+# --- gateway ----------------------------------------------------------------------------------------------------
+# How long a call for a deployment that is starting or asleep is held before it is answered with 503.
+GATEWAY_HOLD_S = env_int("GATEWAY_HOLD_S", 30)
+
 # --- celery -----------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL", REDIS_URL)
 

@@ -305,7 +305,7 @@ def _choices() -> tuple[Path, str, int]:
     data_dir = embedded.data_dir()
     try:
         for folder in ("logs", "run", "static", "engines"):
-            (data_dir / folder).mkdir(parents=True, exist_ok=True)
+            (data_dir / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise Failure(f"DATA_DIR {data_dir} can't be used: {error}", hint="Give a folder you may write to.") from error
     text = os.environ.get("PORT") or "8000"
@@ -363,8 +363,8 @@ def _commands(host: str, port: int, data_dir: Path, instance: str) -> dict[str, 
     """The portal's own programs, as `python -m` words."""
     schedule = data_dir / "run" / "beat-schedule"
     return {
-        "web": f"uvicorn portal.asgi:application --host {host} --port {port} --loop uvloop --http httptools --lifespan on"
-        " --no-access-log --no-server-header --timeout-graceful-shutdown 3 --timeout-keep-alive 30",
+        "web": f"uvicorn portal.asgi:application --host {host} --port {port} --loop uvloop --http httptools"
+        " --lifespan on --no-access-log --no-server-header --timeout-graceful-shutdown 3 --timeout-keep-alive 30",
         "worker": "celery -A portal worker --pool threads --concurrency 8 --loglevel INFO"
         f" --without-gossip --without-mingle --hostname worker@{instance}",
         "beat": f"celery -A portal beat --loglevel INFO --pidfile= --schedule {shlex.quote(str(schedule))}",

@@ -10,38 +10,52 @@ from deployments.launch import LaunchSpec
 
 
 class Seen(StrEnum):
-    ABSENT = "absent"  # never asked for here, or nothing is left of it
-    STARTING = "starting"  # the process lives and is not healthy yet
+    ABSENT = "absent"  # never started here, or nothing is left of it
+    STARTING = "starting"  # the process lives and does not answer its health check
     READY = "ready"
     EXITED = "exited"
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the backend itself says. Times are the engine process's own start and exit."""
+    """What the backend itself says. Times are the engine process's own.
+
+    `alive_at`: it was seen alive then, by the clock that also says `exited_at`, so that uptime never runs backwards.
+    `asked`: it ended because somebody asked it to, or with the machine; not a crash.
+    """
 
     seen: Seen
     address: str = ""
     started_at: datetime | None = None
+    alive_at: datetime | None = None
     exited_at: datetime | None = None
     exit_code: int | None = None
+    asked: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.seen in {Seen.STARTING, Seen.READY}
 
 
 class Backend(Protocol):
     """Runs launch specs somewhere. Every method may be called twice and returns soon; nothing is kept in memory."""
 
     def ensure(self, spec: LaunchSpec) -> None:
-        """After this an engine of that name runs, or BackendError. Ten calls make one engine."""
+        """After this an engine of that name has been started, or BackendError. Ten calls, also at once, make one
+        engine. A name lives once: an engine that has ended, or was removed, is not started again."""
         ...
 
     def observe(self, name: str) -> Observation: ...
 
     def remove(self, name: str) -> None:
-        """Begin to end it; done when `observe` says EXITED or ABSENT. Its log is kept."""
+        """Begin to end it, and let nobody start it any more. Done when `observe` says EXITED or ABSENT and `running`
+        lacks it: call it again until then. Its log is kept."""
         ...
 
     def running(self) -> Iterable[str]:
         """The names of what really runs: the truth that the sweep for orphans holds the rows against."""
         ...
 
-    def log(self, name: str, *, lines: int) -> list[str]: ...
+    def log(self, name: str, *, lines: int) -> list[str]:
+        """The engine's last lines, oldest first; none for an unknown name."""
+        ...

@@ -1,7 +1,7 @@
-"""Engines as processes of this machine, on loopback, known by identity: a tag on the command line, pid, start time.
+"""Engines as processes of this machine, on loopback, known by identity: pid, start tick, and a tag on the command line.
 
-Everything a later process needs lies in root/<name>/: key (0600), run.json and exit.json (written by the shim),
-engine.log. The process table, not those files, says what runs.
+Everything a later process needs lies in root/<name>/: lock, key (0600), health, run.json and exit.json (written by the
+shim), engine.log, and remove_asked once it has to go. The process table, not these files, says what runs.
 """
 
 import contextlib
@@ -12,21 +12,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from deployments.backends import local_shim
 from deployments.backends.base import Observation, Seen
 from deployments.errors import BackendError
 from deployments.launch import LaunchSpec
 
-SHIM = Path(__file__).with_name("local_shim.py")
+SHIM = Path(local_shim.__file__)
 HEALTH_TIMEOUT_S = 1.0
 APPEARS_WITHIN_S = 3.0
-KILL_AFTER_S = 4.0
+KILL_ENGINE_AFTER_S, KILL_ALL_AFTER_S = 5.0, 7.0
+LONGEST_LINE = 300
+# An engine gets no secret of the portal's: its environment is these, and what its spec says.
+KEPT_ENV = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"})
 
 
 class LocalBackend:
@@ -35,129 +40,158 @@ class LocalBackend:
         self._root = Path(root)
 
     def ensure(self, spec: LaunchSpec) -> None:
-        """One engine per name, however many callers and however often: the folder's lock and its run.json decide."""
-        folder = self._folder(spec.name)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(folder / "lock"):
-            if (folder / "run.json").exists() or self._processes(spec.name):
-                return
-            _write_secret(folder / "key", spec.key)
-            (folder / "health").write_text(spec.health_path)
-            self._spawn(spec, folder)
+        """One engine per name, however many callers and however often: the folder's lock and what lies in it decide."""
+        folder = self._root / spec.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _locked(folder):
+                if _was_started(folder) or (folder / "remove_asked").exists() or self._processes(spec.name):
+                    return
+                _write_secret(folder / "key", spec.key)
+                (folder / "health").write_text(spec.health_path, encoding="utf-8")
+                self._spawn(spec, folder)
+        except OSError as error:
+            raise BackendError(f"The engine could not be started: {error}") from error
 
     def observe(self, name: str) -> Observation:
-        folder = self._folder(name)
-        run = _read(folder / "run.json")
-        processes = self._processes(name)
+        folder = self._root / name
+        run, ended = _read(folder / "run.json"), _read(folder / "exit.json")
+        if ended:
+            return _exited(ended)
         if run is None:
-            return Observation(Seen.STARTING if processes else Seen.ABSENT)
-        started_at = _moment(run["started_at"])
-        ended = _read(folder / "exit.json")
-        if not processes:
-            return self._exited(folder, started_at, _read(folder / "exit.json") or ended)
+            return Observation(Seen.STARTING if self._processes(name) else Seen.ABSENT)
+        if not self._alive(run):
+            # It may have ended while we looked; else the shim was killed, and its last tick is the last sign of life.
+            ended = _read(folder / "exit.json")
+            return _exited(ended) if ended else _lost(folder, run)
         address = f"http://127.0.0.1:{run['port']}"
-        healthy = _healthy(address + _text(folder / "health", "/health"))
-        return Observation(Seen.READY if healthy else Seen.STARTING, address, started_at)
+        started_at = _moment(run["started_at"])
+        return Observation(
+            Seen.READY if _healthy(address + _text(folder / "health")) else Seen.STARTING,
+            address,
+            started_at=started_at,
+            alive_at=started_at + timedelta(seconds=time.monotonic() - run["began"]),
+        )
 
     def remove(self, name: str) -> None:
-        """SIGTERM first; what is still there some seconds later is killed. Returns at once."""
-        folder = self._folder(name)
-        asked = folder / "remove_asked"
-        processes = self._processes(name)
-        if not processes:
-            return
-        late = asked.exists() and time.time() - asked.stat().st_mtime > KILL_AFTER_S
-        if not asked.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            asked.touch()
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill() if late else process.terminate()
+        """SIGTERM first; an engine still there some seconds later is killed, then its shim. Returns at once."""
+        folder = self._root / name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(folder):
+            asked = folder / "remove_asked"
+            first = not asked.exists()
+            if first:
+                asked.touch()
+        waited_s = time.time() - asked.stat().st_mtime
+        for found in self._processes(name):
+            with contextlib.suppress(psutil.Error):
+                if waited_s > (KILL_ALL_AFTER_S if found.is_shim else KILL_ENGINE_AFTER_S):
+                    found.process.kill()
+                elif first or found.is_shim:
+                    found.process.terminate()
 
     def running(self) -> Iterable[str]:
-        return sorted({name for name, _ in self._tagged()})
+        return sorted({found.name for found in self._tagged()})
 
     def log(self, name: str, *, lines: int) -> list[str]:
-        path = self._folder(name) / "engine.log"
-        if not path.exists():
+        try:
+            with (self._root / name / "engine.log").open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - LONGEST_LINE * lines))
+                found = file.read().decode(errors="replace").splitlines()[-lines:]
+        except FileNotFoundError:
             return []
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 256 * lines))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
+        return [line[:LONGEST_LINE] for line in found]
 
     def _spawn(self, spec: LaunchSpec, folder: Path) -> None:
-        command = [sys.executable, "-S", "-E", str(SHIM), "--tag", f"{self._instance}:{spec.name}", str(folder)]
+        tag = f"--tag={self._instance}:{spec.name}"
         env = {key: value for key, value in os.environ.items() if key in KEPT_ENV} | dict(spec.env)
         try:
-            # A process of its own in between, gone at once: the shim is nobody's child and no worker must reap it.
-            subprocess.run(  # noqa: S603 - our own shim
-                [sys.executable, "-S", "-E", "-c", DETACH, *command, *spec.argv],
+            subprocess.run(  # noqa: S603 - our own shim, which leaves a detached child of its own and returns
+                [sys.executable, "-S", "-E", str(SHIM), tag, str(folder), *spec.argv],
                 check=True,
                 timeout=10,
                 env=env,
-                close_fds=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        except (OSError, subprocess.SubprocessError) as error:
+        except subprocess.SubprocessError as error:
             raise BackendError(f"The engine's process could not be started: {error}") from error
         end = time.monotonic() + APPEARS_WITHIN_S
-        while not (folder / "run.json").exists() and time.monotonic() < end:
-            time.sleep(0.02)
+        while not _was_started(folder) and time.monotonic() < end:
+            time.sleep(0.01)
 
-    def _exited(self, folder: Path, started_at: datetime, ended: dict[str, Any] | None) -> Observation:
-        if ended:
-            return Observation(
-                Seen.EXITED, started_at=started_at, exited_at=_moment(ended["exited_at"]), exit_code=ended["code"]
-            )
-        # The shim was killed and the engine died with it: the log's last line is the last sign of life.
-        log = folder / "engine.log"
-        last = _moment(log.stat().st_mtime) if log.exists() else started_at
-        return Observation(Seen.EXITED, started_at=started_at, exited_at=max(last, started_at), exit_code=None)
+    def _alive(self, run: dict[str, Any]) -> bool:
+        """The engine or its shim is there: same boot, same pid, same start tick, our tag."""
+        return run["boot"] == local_shim.boot_id() and any(self._is(run[part]) for part in ("engine", "shim"))
 
-    def _processes(self, name: str) -> list[psutil.Process]:
-        return [process for found, process in self._tagged() if found == name]
+    def _is(self, identity: dict[str, Any]) -> bool:
+        pid, ticks = identity["pid"], identity["ticks"]
+        try:
+            process = psutil.Process(pid)
+            tagged = any(part.startswith(f"--tag={self._instance}:") for part in process.cmdline())
+            return tagged and ticks == local_shim.start_ticks(pid) and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
-    def _tagged(self) -> Iterator[tuple[str, psutil.Process]]:
+    def _processes(self, name: str) -> list["_Found"]:
+        return [found for found in self._tagged() if found.name == name]
+
+    def _tagged(self) -> Iterator["_Found"]:
         """Every process whose command line carries this portal's tag: shims and engines."""
-        prefix = f"{self._instance}:"
+        prefix = f"--tag={self._instance}:"
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 command = process.cmdline()
-                if process.status() == psutil.STATUS_ZOMBIE:
-                    continue
-                if tag := _tag_of(command):
-                    if tag.startswith(prefix):
-                        yield tag.removeprefix(prefix), process
-
-    def _folder(self, name: str) -> Path:
-        return self._root / name
+                tag = next((part for part in command if part.startswith(prefix)), None)
+                if tag and process.status() != psutil.STATUS_ZOMBIE:
+                    yield _Found(tag.removeprefix(prefix), process, is_shim=str(SHIM) in command)
 
 
-KEPT_ENV = {"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
-DETACH = "import os,sys\nif os.fork(): os._exit(0)\nos.setsid()\nos.execv(sys.argv[1], sys.argv[1:])\n"
+@dataclass(frozen=True, slots=True)
+class _Found:
+    name: str
+    process: psutil.Process
+    is_shim: bool
 
 
-def _tag_of(command: list[str]) -> str:
-    for position, part in enumerate(command):
-        if part.startswith("--tag="):
-            return part.removeprefix("--tag=")
-        if part == "--tag" and position + 1 < len(command) and str(SHIM) in command:
-            return command[position + 1]
-    return ""
+def _was_started(folder: Path) -> bool:
+    return (folder / "run.json").exists() or (folder / "exit.json").exists()
+
+
+def _exited(ended: dict[str, Any]) -> Observation:
+    return Observation(
+        Seen.EXITED,
+        started_at=_moment(ended["started_at"]),
+        exited_at=_moment(ended["exited_at"]),
+        exit_code=ended["code"],
+        asked=ended["asked"],
+    )
+
+
+def _lost(folder: Path, run: dict[str, Any]) -> Observation:
+    """Nobody wrote down its end: the shim was killed (and the engine with it), or the machine went down."""
+    started_at = _moment(run["started_at"])
+    last_tick = _moment((folder / "run.json").stat().st_mtime)
+    return Observation(
+        Seen.EXITED,
+        started_at=started_at,
+        exited_at=max(started_at, last_tick),
+        asked=run["boot"] != local_shim.boot_id(),
+    )
 
 
 def _healthy(address: str) -> bool:
     try:
-        return httpx.get(address, timeout=HEALTH_TIMEOUT_S).status_code == httpx.codes.OK
+        return httpx.get(address, timeout=HEALTH_TIMEOUT_S, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -169,13 +203,13 @@ def _write_secret(path: Path, text: str) -> None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
         return None
 
 
-def _text(path: Path, default: str) -> str:
-    return path.read_text() if path.exists() else default
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _moment(seconds: float) -> datetime:

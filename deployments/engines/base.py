@@ -1,7 +1,7 @@
 """What an engine is: a pure function from weights and options to a LaunchSpec, with its options checked first."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from deployments.errors import BadOption
@@ -15,17 +15,20 @@ class Job:
     name: str
     weights_path: str
     served_name: str
-    key: str
+    key: str = field(repr=False)
     threads: int
 
 
 class Engine(Protocol):
-    def check(self, options: Mapping[str, Any]) -> dict[str, int]:
-        """The options filled up with defaults, or BadOption naming the one that is wrong and what it takes."""
+    def check(self, options: Mapping[str, Any], *, max_context_tokens: int | None) -> dict[str, int]:
+        """The options filled up with defaults, or BadOption naming the one that is wrong and what it takes.
+
+        `max_context_tokens` is the model's own bound; None: no source lists it.
+        """
         ...
 
-    def spec(self, job: Job, options: Mapping[str, Any]) -> LaunchSpec:
-        """What to run. Pure: no file is read, no port is taken."""
+    def spec(self, job: Job, options: Mapping[str, int]) -> LaunchSpec:
+        """What to run with checked options. Pure: no file is read, no port is taken."""
         ...
 
 

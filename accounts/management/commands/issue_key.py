@@ -22,5 +22,5 @@ class Command(BaseCommand):
         if not 0 < len(name) <= 80:
             raise CommandError("--name takes 1 to 80 characters")
         row, text = keys.issue(team, name=name)
-        audit.record(team, actor="portal", verb="key.issue", subject=row.prefix)
+        audit.record(team, actor="portal", verb="issued a key", subject=row.prefix)
         self.stdout.write(text)

@@ -17,5 +17,5 @@ class Command(BaseCommand):
         if key is None:
             raise CommandError(f"No key begins with {options['prefix'][:11]!r}")
         keys.revoke(key)
-        audit.record(key.team, actor="portal", verb="key.revoke", subject=key.prefix)
+        audit.record(key.team, actor="portal", verb="revoked a key", subject=key.prefix)
         self.stdout.write(f"Revoked {key.name} ({key.prefix}) of team {key.team.slug}")

@@ -1,0 +1,75 @@
+"""What can go wrong on the wire, and how it is said there.
+
+WireError                 anything that ends a call with a status and an OpenAI-shaped error
+    bad_request           400, with the field in `param`
+    invalid_api_key       401, one text for every kind of bad key
+    model_not_found       404, unknown and another team's alike
+    not_ready             503, a deployment that can't answer in time
+    upstream_failed       429, 502, 504: what the target did, without its secrets
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+
+@dataclass(slots=True)
+class WireError(Exception):
+    """An answer in the shape of OpenAI's API: {"error": {"message", "type", "param", "code"}}."""
+
+    status: int
+    message: str
+    type: str = "invalid_request_error"
+    code: str | None = None
+    param: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        return orjson.dumps({"error": self.shape()})
+
+    def shape(self) -> dict[str, Any]:
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+
+def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> WireError:
+    return WireError(400, message, param=param, code=code)
+
+
+def invalid_api_key() -> WireError:
+    return WireError(
+        401,
+        "Incorrect API key provided. Make one on the Keys page and send it as `Authorization: Bearer mp_...`.",
+        code="invalid_api_key",
+        headers={"www-authenticate": "Bearer"},
+    )
+
+
+def model_not_found(name: str) -> WireError:
+    return WireError(
+        404,
+        f"The model `{name[:200]}` does not exist or your team has no access to it. GET /v1/models lists yours.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def not_ready(message: str, *, retry_after_s: int = 5) -> WireError:
+    headers = {"retry-after": str(retry_after_s), "x-should-retry": "true"}
+    return WireError(503, message, type="server_error", code="deployment_not_ready", headers=headers)
+
+
+def store_down() -> WireError:
+    headers = {"retry-after": "2", "x-should-retry": "true"}
+    text = "The portal's database can't be reached, so the call was not made and nothing is billed. Try again soon."
+    return WireError(503, text, type="server_error", code="store_unavailable", headers=headers)
+
+
+def budget_spent(message: str) -> WireError:
+    headers = {"x-should-retry": "false"}
+    return WireError(429, message, type="insufficient_quota", code="insufficient_quota", headers=headers)
+
+
+def upstream_failed(message: str, *, status: int = 502, headers: dict[str, str] | None = None) -> WireError:
+    kind, code = ("rate_limit_error", "rate_limit_exceeded") if status == 429 else ("server_error", "upstream_error")
+    return WireError(status, message, type=kind, code=code, headers=headers or {})

@@ -1,0 +1,124 @@
+"""What one process's gateway holds: the batcher, the caches, the pooled client. Nothing that matters is only here."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+
+from billing import pricing
+from billing.batching import Batcher, conninfo_from_settings
+from billing.errors import NoPrice
+from deployments import endpoints
+from gateway.auth import Doorkeeper
+from gateway.errors import WireError
+from gateway.routing import Router, Target
+from gateway.stores import Stores
+from gateway.upstream import Upstream
+from gateway.usage import Tally
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 30
+RENEW_S = 5.0
+TOUCH_S = 1.0
+PRICE_FRESH_S = 4.0
+DRAIN_S = 3.0
+
+
+class Runtime:
+    def __init__(self) -> None:
+        self.stores = Stores()
+        self.batcher = Batcher(conninfo_from_settings())
+        self.doorkeeper = Doorkeeper(self.stores)
+        self.router = Router(self.stores, hold_s=settings.GATEWAY_HOLD_S)
+        self.upstream = Upstream()
+        self.in_flight: dict[UUID, Tally] = {}
+        self.settling: set[asyncio.Task[object]] = set()
+        self._called: set[UUID] = set()
+        self._busy: dict[UUID, UUID] = {}
+        self._prices: dict[str, tuple[float, dict[str, Decimal]]] = {}
+        self._clock: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.batcher.start()
+        self._clock = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        """Let calls in flight settle for a moment, then let go."""
+        end = time.monotonic() + DRAIN_S
+        while (self.in_flight or self.settling) and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        if self._clock:
+            self._clock.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._clock
+        await self.upstream.close()
+        await self.batcher.close()
+        self.stores.close()
+
+    async def prices(self, sku: str) -> dict[str, Decimal]:
+        """The prices in force, never older than PRICE_FRESH_S; no price is an error before the call, never 0."""
+        until, prices = self._prices.get(sku, (0.0, {}))
+        if until < time.monotonic():
+            try:
+                prices = await self.stores.ask(lambda: pricing.prices_at(sku))
+            except NoPrice as error:
+                raise WireError(503, str(error), type="server_error", code="price_unknown") from error
+            self._prices[sku] = (time.monotonic() + PRICE_FRESH_S, prices)
+        return prices
+
+    def begin(self, call_id: UUID, tally: Tally, target: Target) -> None:
+        """From now on the call's lease is renewed and its deployment's idle clock stands still."""
+        self.in_flight[call_id] = tally
+        if target.deployment_id:
+            self._busy[call_id] = target.deployment_id
+            self._called.add(target.deployment_id)
+
+    def end(self, call_id: UUID) -> None:
+        self.in_flight.pop(call_id, None)
+        if deployment_id := self._busy.pop(call_id, None):
+            self._called.add(deployment_id)
+
+    async def _tick(self) -> None:
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(TOUCH_S)
+            try:
+                await self._touch()
+                if time.monotonic() - renewed > RENEW_S and self.in_flight:
+                    renewed = time.monotonic()
+                    await self.batcher.renew({key: t.estimate() for key, t in self.in_flight.items()}, LEASE_S)
+            except Exception as error:  # noqa: BLE001 - the clock must go on; the leases are long enough
+                log.warning("gateway clock: %s", error)
+
+    async def _touch(self) -> None:
+        called = self._called | set(self._busy.values())
+        self._called = set()
+        if called:
+            await self.stores.ask(lambda: endpoints.touch(called))
+
+
+_runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}
+_starting: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+
+
+async def runtime_for_this_loop() -> Runtime:
+    """The event loop's one runtime, started on first use; the site's playground and the gateway share it."""
+    loop = asyncio.get_running_loop()
+    async with _starting.setdefault(loop, asyncio.Lock()):
+        if loop not in _runtimes:
+            runtime = Runtime()
+            await runtime.start()
+            _runtimes[loop] = runtime
+        return _runtimes[loop]
+
+
+async def close_for_this_loop() -> None:
+    loop = asyncio.get_running_loop()
+    _starting.pop(loop, None)
+    if runtime := _runtimes.pop(loop, None):
+        await runtime.close()

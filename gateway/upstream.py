@@ -1,0 +1,93 @@
+"""The pooled client to whatever answers. aiohttp, chosen by measurement (benchmarks/upstream_client.py)."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import orjson
+
+from gateway.errors import WireError, bad_request, upstream_failed
+from gateway.protocols import openai
+from gateway.routing import Target
+
+CONNECT_S = 5
+READ_S = 120
+LONGEST_ERROR = 64 * 1024
+RESET = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError)
+
+
+class Upstream:
+    """One per event loop. Providers' connections are kept; engines' are not: llama.cpp's server may close a kept
+    one right after a stream, and a connection on loopback costs less than the retry."""
+
+    def __init__(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
+        self._kept = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+        self._fresh = aiohttp.ClientSession(
+            timeout=timeout, connector=aiohttp.TCPConnector(limit=0, force_close=True)
+        )
+
+    async def close(self) -> None:
+        await self._kept.close()
+        await self._fresh.close()
+
+    async def open(self, target: Target, sent: bytes, *, request_id: str) -> aiohttp.ClientResponse:
+        """The target's answer, its head read, status 200; or a WireError that says what the target did."""
+        headers = {
+            "authorization": f"Bearer {target.api_key}",
+            "content-type": "application/json",
+            "x-request-id": request_id,
+        }
+        sessions = (self._fresh,) if target.deployment_id else (self._kept, self._fresh)
+        try:
+            response = await self._post(sessions, target, sent, headers)
+        except TimeoutError as error:
+            raise upstream_failed(f"{target.where} did not answer in time.", status=504) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise upstream_failed(f"{target.where} can't be reached.") from error
+        if response.status != 200:  # noqa: PLR2004
+            async with response:
+                raise await _refusal(target, response)
+        return response
+
+    async def _post(
+        self, sessions: tuple[aiohttp.ClientSession, ...], target: Target, sent: bytes, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        """A kept connection that was closed under us is tried once more on a fresh one, before any byte came."""
+        for session in sessions[:-1]:
+            try:
+                return await session.post(f"{target.base_url}/chat/completions", data=sent, headers=headers)
+            except RESET:
+                continue
+        return await sessions[-1].post(f"{target.base_url}/chat/completions", data=sent, headers=headers)
+
+
+async def _refusal(target: Target, response: aiohttp.ClientResponse) -> WireError:
+    """Say what the target said, as far as it concerns the caller."""
+    error = await _error_of(response)
+    message = str(error.get("message") or "")[:500]
+    if error.get("type") == "exceed_context_size_error":
+        return openai.context_exceeded(int(error.get("n_prompt_tokens") or 0), int(error.get("n_ctx") or 0))
+    match response.status:
+        case 400 | 413 | 422:
+            code = error.get("code") if isinstance(error.get("code"), str) else None
+            return bad_request(f"{target.where} refused the request: {message}", code=code or "upstream_refused")
+        case 429:
+            headers = {"retry-after": response.headers.get("retry-after", "5")}
+            return upstream_failed(f"{target.where} is at its rate limit.", status=429, headers=headers)
+        case 401 | 403:
+            return upstream_failed(f"{target.where} refused this portal's key. An admin can set another.")
+        case 503:
+            return upstream_failed(f"{target.where} is not available just now.", headers={"retry-after": "2"})
+        case status:
+            return upstream_failed(f"{target.where} failed with status {status}.")
+
+
+async def _error_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        raw = await asyncio.wait_for(response.content.read(LONGEST_ERROR), CONNECT_S)
+        body = orjson.loads(raw)
+    except (TimeoutError, aiohttp.ClientError, orjson.JSONDecodeError):
+        return {}
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    return error if isinstance(error, dict) else {"message": str(error)}
