@@ -39,11 +39,12 @@ DOWN = "The usage could not be written down: the database does not answer. Try a
 
 def conninfo_from_settings() -> str:
     """libpq's connection text for settings.DATABASES, in UTC and with time limits for a stuck statement."""
-    database = settings.DATABASES["default"]
+    database: dict[str, Any] = settings.DATABASES["default"]
     given = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     parts: dict[str, Any] = {name: database[key] for name, key in given.items() if database.get(key)}
     limits = "-c timezone=UTC -c lock_timeout=5000 -c statement_timeout=8000"
-    options = {"connect_timeout": 3, "application_name": "modelport-metering", **database.get("OPTIONS", {})}
+    options: dict[str, Any] = {"connect_timeout": 3, "application_name": "modelport-metering"}
+    options |= database.get("OPTIONS", {})
     options["options"] = f"{options.get('options', '')} {limits}".strip()
     return psycopg.conninfo.make_conninfo("", **parts, **options)
 
@@ -190,7 +191,9 @@ class Batcher:
                 continue
             self._fail([waiting], DatabaseDown(DOWN))
             if isinstance(waiting.operation, Call) and in_doubt:
-                self._void_soon(waiting.operation.id)
+                task = asyncio.create_task(self._void_repeatedly(waiting.operation.id))
+                self._voids.add(task)
+                task.add_done_callback(self._voids.discard)
         self._again_later(again)
 
     def _after_refusal(self, batch: list[_Waiting], error: psycopg.Error) -> None:
@@ -209,7 +212,7 @@ class Batcher:
         elif not waiting.done.done():
             waiting.done.set_result(outcome)
         elif isinstance(waiting.operation, Call):
-            self._void_soon(waiting.operation.id)
+            self._submit(Void(waiting.operation.id))  # its caller has left: nobody will make this call
 
     def _fail(self, batch: list[_Waiting], error: BillingError) -> None:
         for waiting in batch:
@@ -231,13 +234,8 @@ class Batcher:
         handle = asyncio.get_running_loop().call_later(PAUSE_S, put_back)
         self._later.add(handle)
 
-    def _void_soon(self, reservation_id: UUID) -> None:
-        """Nobody will make this call: release it, also if the cut commit lands late."""
-        task = asyncio.create_task(self._void_repeatedly(reservation_id))
-        self._voids.add(task)
-        task.add_done_callback(self._voids.discard)
-
     async def _void_repeatedly(self, reservation_id: UUID) -> None:
+        """Nobody will make this call: release it, also if the cut commit lands late."""
         for pause in VOID_AGAIN_S:
             await asyncio.sleep(pause)
             with contextlib.suppress(BillingError):

@@ -118,7 +118,8 @@ def post(operations: Sequence[Operation], *, now: datetime) -> Generator[Stateme
     """Write all operations; their outcomes in the same order.
 
     A Call's outcome is None (let in) or BudgetSpent / UnpricedMeter / BadQuantity (nothing of it is written). A
-    Settlement's is its Receipt or UnknownReservation. A Void's is None, a Renewal's None or BadQuantity. None fails its neighbours.
+    Settlement's is its Receipt or UnknownReservation. A Void's is None, a Renewal's None or BadQuantity. No one's
+    failure touches its neighbours.
     """
     outcomes: dict[int, Outcome] = {}
     writing = Writing()

@@ -36,7 +36,7 @@ def in_force(skus: Iterable[str], *, at: datetime | None = None) -> dict[str, di
 
 
 def set_price(sku: str, *, meter: str, amount: Decimal, valid_from: datetime, source: str, source_date: date) -> bool:
-    """Let `amount` (USD for one unit) be in force from `valid_from` on. False when it already was; never edits a row."""
+    """Let `amount` (USD for one unit) be in force from `valid_from` on. False when it was; never edits a row."""
     same_meter = Price.objects.filter(sku=sku, meter=meter, valid_from__lte=valid_from)
     current = same_meter.order_by("-valid_from", "-pk").first()
     if current is not None and current.amount == amount:

@@ -2,6 +2,7 @@
 
 import uuid
 
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
@@ -11,7 +12,7 @@ from accounts.models import Team
 class Licence(models.Model):
     """A licence by its SPDX id where it has one, else by its own name."""
 
-    slug = models.SlugField(max_length=60, primary_key=True)
+    slug = models.CharField(max_length=60, primary_key=True)
     spdx_id = models.CharField(max_length=60, blank=True)
     name = models.CharField(max_length=120)
     url = models.URLField(blank=True)
@@ -73,7 +74,7 @@ class Model(models.Model):
         OWN_WEIGHTS = "own-weights", "Own weights"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    slug = models.SlugField(max_length=100, unique=True, allow_unicode=False)
+    slug = models.CharField(max_length=100, unique=True, validators=[RegexValidator(r"^[a-z0-9][a-z0-9.-]*$")])
     name = models.CharField(max_length=120)
     publisher = models.CharField(max_length=80)
     team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.PROTECT, related_name="own_models")
@@ -139,6 +140,7 @@ class Offer(models.Model):
     weights = models.ForeignKey(Weights, null=True, blank=True, on_delete=models.PROTECT, related_name="offers")
     engine = models.CharField(max_length=40, blank=True)
     hardware = models.ManyToManyField(Hardware, blank=True, related_name="offers")
+    note = models.CharField(max_length=200, blank=True, help_text="What the listed price leaves out.")
     max_context_tokens = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:

@@ -32,7 +32,7 @@ class Endpoint:
 
 def live_endpoints() -> list[Endpoint]:
     """Every deployment that is not stopped, in two queries."""
-    live = Prefetch("replicas", Replica.objects.filter(exited_at=None), to_attr="live_replicas")
+    live = Prefetch("replicas", Replica.objects.filter(exited_at=None, remove_asked_at=None), to_attr="live_replicas")
     rows = Deployment.objects.unsettled().select_related("team", "model").prefetch_related(live)
     return [_endpoint(row, row.live_replicas) for row in rows]  # type: ignore[attr-defined]
 

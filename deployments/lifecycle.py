@@ -47,6 +47,8 @@ class Reason(models.TextChoices):
     ENGINE_LOADING = "engine_loading", "The engine is loading the weights"
     ENGINE_HEALTHY = "engine_healthy", "The engine answers its health check"
     ENGINE_EXITED = "engine_exited", "The engine exited; it is started again"
+    ENGINE_HUNG = "engine_hung", "The engine stopped answering; it is started again"
+    PORTAL_RESTARTED = "portal_restarted", "The portal was restarted; its engine is started again"
     CRASH_LOOP = "crash_loop", "The engine exited again and again"
     START_TIMEOUT = "start_timeout", "The engine did not become healthy before its deadline"
     BAD_WEIGHTS = "bad_weights", "The weights are missing or differ from their sha256"

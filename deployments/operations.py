@@ -1,6 +1,5 @@
 """What people and programs may wish: deploy, stop, wake. Each writes the wish; reconcile carries it out."""
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +17,7 @@ from deployments import engines
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment, DeploymentEvent
-from deployments.tasks import reconcile_deployment
-
-log = logging.getLogger(__name__)
+from deployments.tasks import ring
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
 LONGEST_IDLE_S = 7 * 24 * 3600
@@ -43,7 +40,7 @@ def deploy(
     Raises NotDeployable, NameTaken, BadName or BadOption, each with a text that says what to do.
     """
     offer = _fitting_offer(team, model, hardware)
-    checked = engines.choose(offer.engine).check(options or {})
+    checked = engines.choose(offer.engine).check(options or {}, max_context_tokens=_most_context(offer))
     _check_numbers(min_replicas, max_replicas, idle_window_s)
     assert offer.weights is not None  # noqa: S101 - the database's own constraint
     try:
@@ -64,7 +61,7 @@ def deploy(
             )
             DeploymentEvent.objects.create(deployment=deployment, after=Status.PENDING, reason=Reason.ASKED)
             audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
-            _ring(deployment.pk)
+            ring(deployment.pk)
     except IntegrityError as error:
         raise NameTaken(f"{team.slug}/{name} is running already: stop it first, or choose another name") from error
     return deployment
@@ -76,7 +73,7 @@ def stop(deployment: Deployment, *, actor: str) -> None:
         asked = Deployment.objects.filter(pk=deployment.pk, stop_asked_at=None).exclude(status=Status.STOPPED)
         if asked.update(stop_asked_at=timezone.now()):
             audit.record(deployment.team, actor=actor, verb="stopped", subject=deployment.endpoint_model)
-        _ring(deployment.pk)
+        ring(deployment.pk)
 
 
 def wake(deployment_id: UUID) -> None:
@@ -88,7 +85,7 @@ def wake(deployment_id: UUID) -> None:
         deployment.transition(Status.WAKING, since=Status.ASLEEP, reason=Reason.CALLED)
     except IllegalTransition:
         return
-    _ring(deployment.pk)
+    ring(deployment.pk)
 
 
 def change(deployment: Deployment, *, min_replicas: int, idle_window_s: int, actor: str) -> None:
@@ -96,6 +93,17 @@ def change(deployment: Deployment, *, min_replicas: int, idle_window_s: int, act
     _check_numbers(min_replicas, deployment.max_replicas, idle_window_s)
     Deployment.objects.filter(pk=deployment.pk).update(min_replicas=min_replicas, idle_window_s=idle_window_s)
     audit.record(deployment.team, actor=actor, verb="changed", subject=deployment.endpoint_model)
+
+
+def retry(deployment: Deployment, *, actor: str) -> None:
+    """Start a failed one again. Asking twice, or for one that has not failed, changes nothing."""
+    with transaction.atomic():
+        try:
+            deployment.transition(Status.PENDING, since=Status.FAILED, reason=Reason.ASKED)
+        except IllegalTransition:
+            return
+        audit.record(deployment.team, actor=actor, verb="retried", subject=deployment.endpoint_model)
+        ring(deployment.pk)
 
 
 def host_platform_models() -> list[Deployment]:
@@ -113,8 +121,7 @@ def host_platform_models() -> list[Deployment]:
                 team, model=offer.model, hardware=hardware, name=offer.model.slug, min_replicas=1, actor="portal"
             )
         elif live.status == Status.FAILED:
-            live.transition(Status.PENDING, since=Status.FAILED, reason=Reason.ASKED)
-            _ring(live.pk)
+            retry(live, actor="portal")
         made.append(live)
     return made
 
@@ -138,6 +145,10 @@ def _fitting_offer(team: Team, model: Model, hardware: Hardware) -> Offer:
     return offer
 
 
+def _most_context(offer: Offer) -> int | None:
+    return offer.max_context_tokens or offer.model.context_tokens
+
+
 def _check_numbers(min_replicas: int, max_replicas: int, idle_window_s: int) -> None:
     if max_replicas != 1:
         raise BadOption("max_replicas", "max_replicas is 1 for now: one replica per deployment")
@@ -156,15 +167,3 @@ def _free_name(team: Team, name: str, model: Model) -> str:
     base = re.sub(r"[^a-z0-9]+", "-", model.slug)[:56].strip("-")
     taken = set(Deployment.objects.unsettled().of(team).filter(name__startswith=base).values_list("name", flat=True))
     return next(free for n in range(1, len(taken) + 2) if (free := base if n == 1 else f"{base}-{n}") not in taken)
-
-
-def _ring(deployment_id: UUID) -> None:
-    """Call a worker once the wish is durable. A broker that is away costs a tick of the sweep, nothing more."""
-
-    def send() -> None:
-        try:
-            reconcile_deployment.apply_async([str(deployment_id)], retry=False)
-        except Exception as error:
-            log.warning("no worker was called for %s (%s); the sweep will see it", deployment_id, error)
-
-    transaction.on_commit(send)

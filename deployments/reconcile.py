@@ -2,24 +2,21 @@
 by its replica, and a replica is closed once. A lost message costs one tick of `sweep`.
 """
 
-import hashlib
+import contextlib
 import logging
 import secrets
 import time
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.core.cache import cache
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts import sealing
-from billing import metering, pricing
-from catalog.models import Weights
-from deployments import engines
-from deployments.backends import Observation, Seen, backends
+from deployments import engines, uptime, verifying
+from deployments.backends import Backend, Observation, Seen, backends
 from deployments.errors import BackendError, IllegalTransition
 from deployments.launch import LaunchSpec
 from deployments.lifecycle import IN_MOTION, Reason, Status
@@ -29,19 +26,29 @@ log = logging.getLogger(__name__)
 
 CRASHES_ALLOWED = 3
 CRASH_WINDOW = timedelta(minutes=5)
-EVIDENCE_LINES = 8
+HUNG_AFTER = timedelta(seconds=30)
+EVIDENCE_LINES = 12
 STEP_PAUSE_S = 0.1
+TRIES_TO_BE_ALONE = 10
 
 
 def follow(deployment_id: UUID, *, seconds: float) -> bool:
-    """Step until it is settled for now, or `seconds` are over. True if it is still in motion."""
+    """Step until it is settled for now, or `seconds` are over. True if it is still in motion and nobody follows it.
+
+    One follower at a time: the others leave it to the first, which reads every wish anew.
+    """
     end = time.monotonic() + seconds
-    while deployment := Deployment.objects.unsettled().filter(pk=deployment_id).first():
-        step(deployment)
-        if deployment.status not in IN_MOTION and not deployment.stop_asked_at:
-            return False
-        if time.monotonic() > end:
-            return True
+    for _ in range(TRIES_TO_BE_ALONE):
+        with alone(deployment_id) as mine:
+            while mine and (deployment := _unsettled(deployment_id)):
+                step(deployment)
+                if not _in_motion(deployment):
+                    return False
+                if time.monotonic() > end:
+                    return True
+                time.sleep(STEP_PAUSE_S)
+            if mine:
+                return False
         time.sleep(STEP_PAUSE_S)
     return False
 
@@ -61,20 +68,57 @@ def step(deployment: Deployment) -> None:
             case Status.STOPPING:
                 _tear_down(deployment)
             case Status.ASLEEP | Status.FAILED:
-                _remove_replica(deployment)
+                _remove_live(deployment)
     except IllegalTransition:
         deployment.refresh_from_db()
 
 
-def sweep() -> None:
-    """The truth with no message: every unsettled deployment gets a step, every engine without a row is removed."""
-    for deployment in Deployment.objects.unsettled().select_related("team", "model", "hardware", "weights"):
+def sweep() -> list[UUID]:
+    """The truth with no message: every unsettled deployment gets a step, every engine without a row is removed.
+
+    Returns those still in motion that nobody follows: each deserves a follower.
+    """
+    unfollowed = []
+    for deployment_id in Deployment.objects.unsettled().values_list("pk", flat=True):
         try:
-            step(deployment)
+            with alone(deployment_id) as mine:
+                if mine and (deployment := _unsettled(deployment_id)):
+                    step(deployment)
+                    unfollowed += [deployment_id] if _in_motion(deployment) else []
         except Exception:  # one broken deployment must not keep the others waiting
-            log.exception("sweep: %s", deployment.pk)
+            log.exception("sweep: %s", deployment_id)
     for alias in settings.DEPLOYMENT_BACKENDS:
         _remove_orphans(alias)
+    return unfollowed
+
+
+@contextlib.contextmanager
+def alone(deployment_id: UUID) -> Iterator[bool]:
+    """True if nobody else works on this deployment now. Postgres forgets the claim when the worker dies."""
+    number = int.from_bytes(deployment_id.bytes[:8], "big", signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [number])
+        mine = bool(cursor.fetchone()[0])
+    try:
+        yield mine
+    finally:
+        if mine:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [number])
+
+
+def _unsettled(deployment_id: UUID) -> Deployment | None:
+    rows = Deployment.objects.unsettled().select_related("team", "model", "hardware", "weights")
+    return rows.filter(pk=deployment_id).first()
+
+
+def _in_motion(deployment: Deployment) -> bool:
+    """Something is still to come soon: a state to leave, a wish to stop, an engine that has to go."""
+    if deployment.status == Status.STOPPED:
+        return False
+    if deployment.status in IN_MOTION or deployment.stop_asked_at:
+        return True
+    return deployment.status in {Status.ASLEEP, Status.FAILED} and _live(deployment) is not None
 
 
 def _remove_orphans(alias: str) -> None:
@@ -87,89 +131,122 @@ def _remove_orphans(alias: str) -> None:
 
 
 def _begin(deployment: Deployment) -> None:
-    if problem := _weights_problem(deployment.weights):
+    if problem := verifying.problem_with(deployment.weights):
         deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.BAD_WEIGHTS, detail=problem)
         return
-    _live_replica(deployment)
+    _live_or_new(deployment)
     deployment.transition(Status.STARTING, since=deployment.status, reason=Reason.ENGINE_LOADING)
     _await_ready(deployment)
 
 
 def _await_ready(deployment: Deployment) -> None:
-    replica = _live_replica(deployment)
-    seen = backends[deployment.backend].observe(replica.name)
-    match seen.seen:
-        case Seen.READY:
-            _note(replica, seen, ready_at=timezone.now())
-            deployment.transition(Status.READY, since=deployment.status, reason=Reason.ENGINE_HEALTHY)
-        case Seen.EXITED:
-            _after_exit(deployment, replica, seen)
-        case Seen.ABSENT if not _late(deployment):
-            _ensure(deployment, replica)
-        case _ if _late(deployment):
-            _fail(deployment, replica, Reason.START_TIMEOUT)
-        case _:
-            _note(replica, seen)
-            _bill(replica, _full_minute(timezone.now()))
+    leaving = deployment.replicas.filter(exited_at=None, remove_asked_at__isnull=False).exists()
+    if leaving and not _remove_live(deployment):
+        return
+    replica = _live_or_new(deployment)
+    seen = _backend(deployment).observe(replica.name)
+    uptime.note(replica, seen)
+    if seen.seen == Seen.EXITED:
+        _after_exit(deployment, replica, seen)
+    elif seen.seen == Seen.READY:
+        Replica.objects.filter(pk=replica.pk, ready_at=None).update(ready_at=timezone.now())
+        deployment.transition(Status.READY, since=deployment.status, reason=Reason.ENGINE_HEALTHY)
+    elif timezone.now() > deployment.status_since + timedelta(seconds=deployment.start_deadline_s):
+        evidence = _evidence(deployment, replica)
+        deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.START_TIMEOUT, detail=evidence)
+        _remove_live(deployment)
+    elif seen.seen == Seen.ABSENT:
+        _ensure(deployment, replica)
+
+
+def _ensure(deployment: Deployment, replica: Replica) -> None:
+    try:
+        _backend(deployment).ensure(_spec(deployment, replica))
+    except BackendError as error:
+        deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.BACKEND_REFUSED, detail=str(error))
 
 
 def _watch(deployment: Deployment) -> None:
-    replica = _live_replica(deployment)
-    seen = backends[deployment.backend].observe(replica.name)
-    if seen.seen in {Seen.EXITED, Seen.ABSENT}:
+    replica = _live(deployment)
+    if replica is None:  # the worker died between closing the replica and saying so
+        deployment.transition(Status.STARTING, since=deployment.status, reason=Reason.ENGINE_EXITED)
+        return
+    seen = _backend(deployment).observe(replica.name)
+    if not seen.alive:
         _after_exit(deployment, replica, seen)
         return
-    _bill(replica, _full_minute(timezone.now()))
-    if _idle(deployment, replica):
+    uptime.note(replica, seen)
+    if _hung(replica, seen):
+        evidence = _evidence(deployment, replica)
+        deployment.transition(Status.STARTING, since=deployment.status, reason=Reason.ENGINE_HUNG, detail=evidence)
+        _remove_live(deployment, crashed=True)
+    elif _idle(deployment, replica):
         deployment.transition(Status.ASLEEP, since=deployment.status, reason=Reason.IDLE)
-        _remove_replica(deployment)
+        _remove_live(deployment)
 
 
 def _tear_down(deployment: Deployment) -> None:
-    if _remove_replica(deployment):
+    if _remove_live(deployment):
         deployment.transition(Status.STOPPED, since=deployment.status, reason=Reason.GONE)
 
 
-def _remove_replica(deployment: Deployment) -> bool:
+def _remove_live(deployment: Deployment, *, crashed: bool = False) -> bool:
     """True once the backend's own list lacks it and its last second is billed."""
-    replica = deployment.replicas.filter(exited_at=None).first()
+    replica = _live(deployment)
     if replica is None:
         return True
-    backend = backends[deployment.backend]
+    if replica.remove_asked_at is None:
+        replica.remove_asked_at, replica.crashed = timezone.now(), crashed
+        replica.save(update_fields=["remove_asked_at", "crashed"])
+    backend = _backend(deployment)
+    backend.remove(replica.name)
     seen = backend.observe(replica.name)
-    if seen.seen in {Seen.STARTING, Seen.READY} or replica.name in backend.running():
-        backend.remove(replica.name)
+    if seen.alive or replica.name in backend.running():
         return False
-    _close(replica, seen, detail="removed")
+    uptime.close(replica, seen, crashed=replica.crashed, detail="")
     return True
 
 
 def _after_exit(deployment: Deployment, replica: Replica, seen: Observation) -> None:
     """The engine ended by itself: bill to its real exit, start another, or give up when it does so again and again."""
-    evidence = "\n".join(backends[deployment.backend].log(replica.name, lines=EVIDENCE_LINES))
-    _close(replica, seen, detail=f"exit code {seen.exit_code}\n{evidence}")
+    evidence = _evidence(deployment, replica)
+    uptime.close(replica, seen, crashed=not seen.asked, detail=evidence)
     since = timezone.now() - CRASH_WINDOW
-    crashes = deployment.replicas.filter(exited_at__gte=since).exclude(exit_detail="removed").count()
-    if crashes >= CRASHES_ALLOWED:
+    if deployment.replicas.filter(exited_at__gte=since, crashed=True).count() >= CRASHES_ALLOWED:
         deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.CRASH_LOOP, detail=evidence)
     elif deployment.status == Status.READY:
-        deployment.transition(Status.STARTING, since=deployment.status, reason=Reason.ENGINE_EXITED, detail=evidence)
+        reason = Reason.PORTAL_RESTARTED if seen.asked else Reason.ENGINE_EXITED
+        deployment.transition(Status.STARTING, since=deployment.status, reason=reason, detail=evidence)
 
 
-def _fail(deployment: Deployment, replica: Replica, reason: Reason) -> None:
-    evidence = "\n".join(backends[deployment.backend].log(replica.name, lines=EVIDENCE_LINES))
-    deployment.transition(Status.FAILED, since=deployment.status, reason=reason, detail=evidence)
-    _remove_replica(deployment)
+def _hung(replica: Replica, seen: Observation) -> bool:
+    """Alive, and without a healthy answer for so long that it will not come back by itself."""
+    since = None if seen.seen == Seen.READY else replica.unhealthy_since or timezone.now()
+    if since != replica.unhealthy_since:
+        replica.unhealthy_since = since
+        replica.save(update_fields=["unhealthy_since"])
+    return since is not None and timezone.now() - since > HUNG_AFTER
 
 
-def _ensure(deployment: Deployment, replica: Replica) -> None:
+def _idle(deployment: Deployment, replica: Replica) -> bool:
+    if deployment.min_replicas > 0:
+        return False
+    last = max(filter(None, [replica.ready_at, deployment.last_call_at, deployment.status_since]))
+    return timezone.now() > last + timedelta(seconds=deployment.idle_window_s)
+
+
+def _live(deployment: Deployment) -> Replica | None:
+    return deployment.replicas.filter(exited_at=None).first()
+
+
+def _live_or_new(deployment: Deployment) -> Replica:
+    if replica := _live(deployment):
+        return replica
     try:
-        backends[deployment.backend].ensure(_spec(deployment, replica))
-    except BackendError as error:
-        deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.BACKEND_REFUSED, detail=str(error))
-        return
-    if Replica.objects.filter(pk=replica.pk).exclude(exited_at=None).exists():
-        backends[deployment.backend].remove(replica.name)  # stopped while it was being started
+        with transaction.atomic():
+            return Replica.objects.create(deployment=deployment, sealed_key=sealing.seal(secrets.token_urlsafe(32)))
+    except IntegrityError:
+        return deployment.replicas.get(exited_at=None)
 
 
 def _spec(deployment: Deployment, replica: Replica) -> LaunchSpec:
@@ -183,86 +260,9 @@ def _spec(deployment: Deployment, replica: Replica) -> LaunchSpec:
     return engines.choose(deployment.engine).spec(job, deployment.options)
 
 
-def _live_replica(deployment: Deployment) -> Replica:
-    if replica := deployment.replicas.filter(exited_at=None).first():
-        return replica
-    try:
-        with transaction.atomic():
-            return Replica.objects.create(deployment=deployment, sealed_key=sealing.seal(secrets.token_urlsafe(32)))
-    except IntegrityError:
-        return deployment.replicas.get(exited_at=None)
+def _evidence(deployment: Deployment, replica: Replica) -> str:
+    return "\n".join(_backend(deployment).log(replica.name, lines=EVIDENCE_LINES))
 
 
-def _note(replica: Replica, seen: Observation, **fields: datetime) -> None:
-    """Copy what the backend says onto the row, once it is known."""
-    Replica.objects.filter(pk=replica.pk).update(started_at=seen.started_at, address=seen.address, **fields)
-    replica.refresh_from_db()
-
-
-def _close(replica: Replica, seen: Observation, *, detail: str) -> None:
-    """The engine is gone: bill it to its real exit and close its row, in one transaction, once."""
-    with transaction.atomic():
-        row = Replica.objects.select_for_update(of=("self",)).get(pk=replica.pk)
-        if row.exited_at:
-            return
-        row.started_at = row.started_at or seen.started_at
-        row.exited_at = seen.exited_at or row.billed_until or row.started_at or timezone.now()
-        row.exit_detail, row.address, row.sealed_key = detail, "", ""
-        row.save()
-        _bill(row, row.exited_at)
-
-
-def _bill(replica: Replica, until: datetime) -> None:
-    """Bill the replica's uptime up to `until`; what was billed before is not billed again."""
-    with transaction.atomic():
-        row = Replica.objects.select_for_update(of=("self",)).get(pk=replica.pk)
-        begin = row.billed_until or row.started_at
-        if begin is None or until <= begin:
-            return
-        deployment = row.deployment
-        metering.record_compute(
-            replica_id=row.pk,
-            team=deployment.team,
-            sku=deployment.hardware.sku,
-            source=deployment.endpoint_model,
-            model_name=deployment.model.name,
-            deployment_name=deployment.name,
-            started_at=begin,
-            ended_at=until,
-            prices=pricing.prices_at(deployment.hardware.sku, at=row.started_at),
-        )
-        Replica.objects.filter(pk=row.pk).update(billed_until=until)
-
-
-def _full_minute(moment: datetime) -> datetime:
-    """While a replica runs it is billed in full minutes of UTC only: the slices' ids depend on nothing else."""
-    return moment.astimezone(UTC).replace(second=0, microsecond=0)
-
-
-def _late(deployment: Deployment) -> bool:
-    return timezone.now() > deployment.status_since + timedelta(seconds=deployment.start_deadline_s)
-
-
-def _idle(deployment: Deployment, replica: Replica) -> bool:
-    if deployment.min_replicas > 0 or replica.ready_at is None:
-        return False
-    last = max(filter(None, [replica.ready_at, deployment.last_call_at, deployment.status_since]))
-    return timezone.now() > last + timedelta(seconds=deployment.idle_window_s)
-
-
-def _weights_problem(weights: Weights) -> str:
-    """Empty if the file is there and is the pinned one; its hash is read again only when the file has changed."""
-    path = Path(weights.path)
-    try:
-        facts = path.stat()
-    except OSError as error:
-        return f"The weights can't be read: {error}"
-    if facts.st_size != weights.size_bytes:
-        return f"The weights have {facts.st_size} bytes, not the {weights.size_bytes} that were verified"
-    key = f"weights-sha256:{hashlib.sha256(weights.path.encode()).hexdigest()}:{facts.st_size}:{facts.st_mtime_ns}"
-    digest = cache.get(key)
-    if digest is None:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        cache.set(key, digest, timeout=None)
-    return "" if digest == weights.sha256 else f"The weights' sha256 is {digest}, not {weights.sha256}"
+def _backend(deployment: Deployment) -> Backend:
+    return backends[deployment.backend]

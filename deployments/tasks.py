@@ -1,12 +1,17 @@
 """Celery's doorbells into deployments: the sweep is the truth, a message only makes it quick."""
 
+import logging
 from uuid import UUID
 
 from celery import shared_task
+from django.db import transaction
 
 from deployments import reconcile
 
+log = logging.getLogger(__name__)
+
 FOLLOW_S = 20.0
+SWEEP_EVERY_S = 5
 
 
 @shared_task(name="deployments.reconcile")
@@ -17,4 +22,17 @@ def reconcile_deployment(deployment_id: str) -> None:
 
 @shared_task(name="deployments.sweep")
 def sweep() -> None:
-    reconcile.sweep()
+    for deployment_id in reconcile.sweep():
+        reconcile_deployment.apply_async([str(deployment_id)], expires=SWEEP_EVERY_S)
+
+
+def ring(deployment_id: UUID) -> None:
+    """Call a worker once the wish is durable. A broker that is away costs a tick of the sweep, nothing more."""
+
+    def send() -> None:
+        try:
+            reconcile_deployment.apply_async([str(deployment_id)], retry=False)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
+            log.warning("no worker was called for %s (%s); the sweep will see it", deployment_id, error)
+
+    transaction.on_commit(send)

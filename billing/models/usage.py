@@ -18,7 +18,7 @@ class Quality(models.TextChoices):
 
 
 class Reservation(models.Model):
-    """A call that was let in and may cost up to `amount`. Written by billing.metering alone, before the upstream is called."""
+    """A call that was let in and may cost up to `amount`. Written by billing alone, before the upstream is called."""
 
     class State(models.TextChoices):
         OPEN = "open"

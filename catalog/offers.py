@@ -1,0 +1,58 @@
+"""What upper apps ask the library: where a hosted name leads, and what can be deployed."""
+
+from dataclasses import dataclass, field
+
+from accounts import sealing
+from catalog.models import Model, Offer
+
+
+@dataclass(frozen=True, slots=True)
+class HostedRoute:
+    """A hosted offer as the gateway needs it. `api_key` is the provider's own, unsealed; never log it."""
+
+    model_slug: str
+    model_name: str
+    sku: str
+    wire: str
+    base_url: str
+    api_key: str = field(repr=False)
+    upstream_model: str
+    provider_name: str
+    callable_now: bool
+    why_not: str
+    context_tokens: int | None
+
+
+def hosted_routes() -> list[HostedRoute]:
+    """Every hosted offer, callable or not, in one query."""
+    rows = Offer.objects.filter(path=Offer.Path.HOSTED, model__team=None).select_related("model", "provider")
+    return [_route(row) for row in rows]
+
+
+def deployable_offer(model: Model) -> Offer | None:
+    """The offer with weights that are on this portal, if there is one."""
+    return model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
+
+
+def _route(row: Offer) -> HostedRoute:
+    provider = row.provider
+    assert provider is not None  # noqa: S101 - the database's own constraint
+    why_not = (
+        ""
+        if provider.can_be_called
+        else f"{provider.name} has no key set on this portal, so {row.model.slug} can be seen but not called. "
+        "An administrator can set it."
+    )
+    return HostedRoute(
+        model_slug=row.model.slug,
+        model_name=row.model.name,
+        sku=row.model.sku,
+        wire=provider.wire,
+        base_url=provider.base_url,
+        api_key=sealing.unseal(provider.sealed_key),
+        upstream_model=row.upstream_model,
+        provider_name=provider.name,
+        callable_now=provider.can_be_called,
+        why_not=why_not,
+        context_tokens=row.model.context_tokens,
+    )
