@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from catalog import api
+
+urlpatterns = [
+    path("models", api.ModelList.as_view(), name="api-models"),
+    path("models/<str:slug>", api.ModelDetail.as_view(), name="api-model"),
+]

@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from catalog import views
+
+urlpatterns = [
+    path("", views.model_list, name="model-list"),
+    path("<str:slug>/", views.model_detail, name="model-detail"),
+]

@@ -76,10 +76,9 @@ class Portal:
 
     def stop(self) -> None:
         """Web, worker and beat first, then the engines, then the stores: nothing is left after at most 10 s."""
-        self.supervisor.stop(("web", "worker", "beat"), within_s=4.0)
+        self.supervisor.stop(("web", "worker", "beat"), within_s=5.0)
         self._stop_engines()
-        self.supervisor.stop(("redis",), within_s=1.0)
-        self.supervisor.stop(("postgres",), within_s=2.0)
+        self.supervisor.stop(("redis", "postgres"), within_s=2.0)
         if self.postgres:
             self.postgres.close()
         (self.data_dir / "env").unlink(missing_ok=True)
@@ -176,7 +175,7 @@ class Portal:
             process.kill()
             process.wait()
         if status:
-            raise Failure("Preparing the database failed", hint="The log says why.", log=log)
+            raise Failure("Preparing the database failed", hint="Mend what the log names, then start again.", log=log)
 
     def _follow(self, lines: IO[str]) -> None:
         for line in lines:
@@ -232,9 +231,8 @@ class Portal:
         instance = self.env.get("INSTANCE_ID")
         if not instance:
             return
-        end_all(tagged(f"{instance}:"), within_s=2.0)
-        end_all(tagged(f"--tag={instance}:"), within_s=0.5)
-        end_all(tagged(f"{instance}:"), within_s=0.2)
+        end_all(tagged(f"{instance}:"), within_s=1.5)
+        end_all(tagged(f"--tag={instance}:"), within_s=0.3)
 
     @contextlib.contextmanager
     def _step(self, title: str, *, log: str) -> Iterator[None]:
@@ -364,7 +362,7 @@ def _commands(host: str, port: int, data_dir: Path, instance: str) -> dict[str, 
     schedule = data_dir / "run" / "beat-schedule"
     return {
         "web": f"uvicorn portal.asgi:application --host {host} --port {port} --loop uvloop --http httptools"
-        " --lifespan on --no-access-log --no-server-header --timeout-graceful-shutdown 3 --timeout-keep-alive 30",
+        " --lifespan on --no-access-log --no-server-header --timeout-graceful-shutdown 2 --timeout-keep-alive 30",
         "worker": "celery -A portal worker --pool threads --concurrency 8 --loglevel INFO"
         f" --without-gossip --without-mingle --hostname worker@{instance}",
         "beat": f"celery -A portal beat --loglevel INFO --pidfile= --schedule {shlex.quote(str(schedule))}",
