@@ -76,12 +76,10 @@ class Postgres:
 
     def prepare(self) -> None:
         """Make the cluster if there is none, and all that its account must be able to read. Raises NotStarted."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.account:
-            self._let_account_in()
-        self.folder.chmod(0o700)
-        if not (self.folder / "PG_VERSION").exists():
-            self._initdb()
+        if not self.folder.exists():
+            self._make_cluster()
+        elif self.account:
+            self._let_account_in(self.folder)
         self.socket_dir = self._socket_dir()
 
     def program(self, env: Mapping[str, str]) -> Program:
@@ -133,22 +131,29 @@ class Postgres:
         if self._short:
             shutil.rmtree(self._short, ignore_errors=True)
 
-    def _initdb(self) -> None:
+    def _make_cluster(self) -> None:
+        """In a folder beside it that gets its name at the end: one cut short is never taken for a whole one."""
+        fresh = self.folder.with_name(f"{self.folder.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True, mode=0o700)
+        if self.account:
+            self._let_account_in(fresh)
         locale = "C" if platform.system() == "Darwin" else "C.UTF-8"
-        command = (str(self.bin / "initdb"), "-D", str(self.folder), "-U", DATABASE, "-E", "UTF8")
-        done = self._as_account((*command, f"--locale={locale}", "--auth=trust", "--no-sync", "--no-instructions"))
+        command = (str(self.bin / "initdb"), "-D", str(fresh), "-U", DATABASE, "-E", "UTF8", f"--locale={locale}")
+        if self.options == QUICK:
+            command += ("--no-sync",)
+        done = self._as_account((*command, "--auth=trust", "--no-instructions"))
         if done.returncode:
-            for entry in self.folder.iterdir():
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             raise NotStarted(f"initdb failed: {done.stdout.strip()[-600:]}")
+        fresh.rename(self.folder)
 
-    def _let_account_in(self) -> None:
+    def _let_account_in(self, folder: Path) -> None:
         """As root, PostgreSQL runs under another account: it owns its folder and may pass through those above."""
         entry = pwd.getpwnam(self.account)
-        if self.folder.stat().st_uid != entry.pw_uid:
-            for path in (self.folder, *self.folder.rglob("*")):
+        if folder.stat().st_uid != entry.pw_uid:
+            for path in (folder, *folder.rglob("*")):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
-        _let_pass(self.folder)
+        _let_pass(folder)
         _let_pass(self.bin)
         if self._as_account((str(self.bin / "postgres"), "--version")).returncode:
             _make_readable(self.bin.parent)

@@ -83,7 +83,7 @@ def test_a_port_that_is_no_number_is_said(own_portal: RunningPortal) -> None:
 
 def test_a_stop_in_the_midst_of_starting_leaves_nothing(own_portal: RunningPortal) -> None:
     command = [sys.executable, "-m", "portal.up"]
-    for pause_s in (0.5, 1.5, 3.0, 6.0):
+    for pause_s in (1.0, 1.6, 3.0, 6.0):
         process = subprocess.Popen(command, cwd=ROOT, env=own_portal.env(), stdout=subprocess.DEVNULL)
         time.sleep(pause_s)
         process.send_signal(signal.SIGINT)

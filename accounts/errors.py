@@ -1,0 +1,18 @@
+"""What can go wrong with accounts.
+
+AccountError
+    UnknownTeam   no team has this slug
+    UnknownKey    no key has this prefix
+"""
+
+
+class AccountError(Exception):
+    """The root of this app's errors; its text is for people."""
+
+
+class UnknownTeam(AccountError):
+    pass
+
+
+class UnknownKey(AccountError):
+    pass
