@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.models import Team
 
 
-class TeamForm(forms.ModelForm[Team]):
+class TeamForm(forms.ModelForm):
     class Meta:
         model = Team
         fields = ["name", "time_zone"]

@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from playground import views
+
+urlpatterns = [
+    path("", views.playground, name="playground"),
+    path("answer", views.answer, name="playground-answer"),
+]
