@@ -16,7 +16,9 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 SHAPE = re.compile(r"mp_[A-Za-z0-9]{8}_[A-Za-z0-9]{40}")
 
 
-def issue(team: Team, *, name: str, created_by: User | None = None, expires_at: datetime | None = None) -> tuple[ApiKey, str]:
+def issue(
+    team: Team, *, name: str, created_by: User | None = None, expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
     """Make a key. The text is returned this once; only its HMAC-SHA256 and its prefix are kept."""
     prefix = f"mp_{_random(8)}"
     text = f"{prefix}_{_random(40)}"

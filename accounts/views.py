@@ -47,9 +47,7 @@ def team_new(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)  # noqa: S101 - login_required
     form = TeamForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        made = teams.create(
-            request.user, name=form.cleaned_data["name"], time_zone=form.cleaned_data["time_zone"]
-        )
+        made = teams.create(request.user, name=form.cleaned_data["name"], time_zone=form.cleaned_data["time_zone"])
         request.session[SESSION_KEY] = str(made.pk)
         return redirect("home")
     return render(request, "accounts/team_new.html", {"form": form, "zones": sorted(available_timezones())})

@@ -22,7 +22,7 @@ class PriceSerializer(serializers.Serializer[Any]):
     quoted_price = serializers.CharField(help_text="USD for what `quoted` says.")
     quoted = serializers.CharField()
     currency = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     source_date = serializers.DateField()
 
 
@@ -44,15 +44,13 @@ class ModelSerializer(serializers.Serializer[Any]):
     modalities = serializers.ListField(child=serializers.CharField())
     context_tokens = serializers.IntegerField(allow_null=True)
     description = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     source_date = serializers.DateField()
     offers = OfferSerializer(many=True)
 
 
 class ModelList(APIView):
-    @extend_schema(
-        responses=ModelSerializer(many=True), parameters=[OpenApiParameter(name, str) for name in FILTERS]
-    )
+    @extend_schema(responses=ModelSerializer(many=True), parameters=[OpenApiParameter(name, str) for name in FILTERS])
     def get(self, request: Request) -> Response:
         asked = {name: request.query_params.getlist(name) for name in FILTERS if request.query_params.get(name)}
         found = library.search(library.visible_to(team_of(request)), asked)

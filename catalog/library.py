@@ -117,7 +117,11 @@ def facets(models: QuerySet[Model]) -> dict[str, list[tuple[str, str, int]]]:
     here = sum(any(offer.path == Offer.Path.DEPLOYABLE for offer in row.offers.all()) for row in rows)
     opened = sum(row.openness != Model.Openness.CLOSED for row in rows)
     return {
-        "path": [("hosted", "Hosted API", hosted), ("deployable", "Open to deploy", opened), ("here", "Ready to deploy here", here)],
+        "path": [
+            ("hosted", "Hosted API", hosted),
+            ("deployable", "Open to deploy", opened),
+            ("here", "Ready to deploy here", here),
+        ],
         "openness": [
             (value, label, count)
             for value, label in Model.Openness.choices

@@ -32,7 +32,7 @@ def ring(deployment_id: UUID) -> None:
     def send() -> None:
         try:
             reconcile_deployment.apply_async([str(deployment_id)], retry=False)
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
+        except Exception as error:
             log.warning("no worker was called for %s (%s); the sweep will see it", deployment_id, error)
 
     transaction.on_commit(send)

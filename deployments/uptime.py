@@ -1,4 +1,4 @@
-"""A replica's uptime, from its engine's real start to its real exit, billed once and in one transaction with its row."""
+"""A replica's uptime, from its engine's real start to its real exit, billed once, in one transaction with its row."""
 
 from datetime import datetime
 from uuid import UUID

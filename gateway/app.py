@@ -43,8 +43,8 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
     except WireError as error:
         await _send_whole(send, error.status, error.headers | common, error.body())
     except DatabaseDown:
-        error = store_down()
-        await _send_whole(send, error.status, error.headers | common, error.body())
+        away = store_down()
+        await _send_whole(send, away.status, away.headers | common, away.body())
     except _Gone:
         return
     except Exception:

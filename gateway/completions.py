@@ -75,7 +75,7 @@ async def chat(runtime: Runtime, caller: Caller, body: dict[str, Any], request_i
 
 async def _reserve(runtime: Runtime, caller: Caller, asked: Asked, target: Target) -> _Call:
     tally = Tally(asked.prompt_tokens)
-    most_output = (asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS))
+    most_output = asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
     row = Call(
         id=uuid4(),
         team_id=caller.team_id,
@@ -101,6 +101,8 @@ async def _reserve(runtime: Runtime, caller: Caller, asked: Asked, target: Targe
         raise budget_spent(str(error)) from error
     except DatabaseDown as error:
         raise store_down() from error
+    except BillingError as error:  # a class of tokens that nothing prices: refused, never free
+        raise WireError(503, str(error), type="server_error", code="price_unknown") from error
     runtime.begin(row.id, tally, target)
     headers = {"x-modelport-path": target.path, "x-modelport-model": target.model, "x-modelport-target": target.where}
     return _Call(runtime, row, asked, target, tally, Answer(headers=headers, tally=tally))

@@ -1,6 +1,7 @@
-"""Name -> target. A hosted name leads to a provider or to the platform's own deployment, TEAM/NAME to the team's own."""
+"""Name -> target. A hosted name leads to a provider or the platform's own deployment, TEAM/NAME to the team's own."""
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +72,7 @@ class Router:
                 raise not_ready(f"`{name}` is {found.status}: {found.reason}. It did not become ready in time.")
             elif found.status == ASLEEP and not woken:
                 woken = True
-                sleeper = found.deployment_id
-                await self._stores.ask(lambda: operations.wake(sleeper))
+                await self._stores.ask(functools.partial(operations.wake, found.deployment_id))
             if max_age_s <= LOOK_AGAIN_S:
                 await asyncio.sleep(LOOK_AGAIN_S)
             max_age_s = LOOK_AGAIN_S

@@ -50,7 +50,7 @@ class Runtime:
     async def close(self) -> None:
         """Let calls in flight settle for a moment, then let go."""
         end = time.monotonic() + DRAIN_S
-        while (self.in_flight or self.settling) and time.monotonic() < end:
+        while (self.in_flight or self.settling) and time.monotonic() < end:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.05)
         if self._clock:
             self._clock.cancel()
@@ -92,7 +92,7 @@ class Runtime:
                 if time.monotonic() - renewed > RENEW_S and self.in_flight:
                     renewed = time.monotonic()
                     await self.batcher.renew({key: t.estimate() for key, t in self.in_flight.items()}, LEASE_S)
-            except Exception as error:  # noqa: BLE001 - the clock must go on; the leases are long enough
+            except Exception as error:
                 log.warning("gateway clock: %s", error)
 
     async def _touch(self) -> None:

@@ -23,9 +23,7 @@ class Upstream:
     def __init__(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
         self._kept = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
-        self._fresh = aiohttp.ClientSession(
-            timeout=timeout, connector=aiohttp.TCPConnector(limit=0, force_close=True)
-        )
+        self._fresh = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
     async def close(self) -> None:
         await self._kept.close()
@@ -45,7 +43,7 @@ class Upstream:
             raise upstream_failed(f"{target.where} did not answer in time.", status=504) from error
         except (aiohttp.ClientError, OSError) as error:
             raise upstream_failed(f"{target.where} can't be reached.") from error
-        if response.status != 200:  # noqa: PLR2004
+        if response.status != 200:
             async with response:
                 raise await _refusal(target, response)
         return response

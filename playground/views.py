@@ -1,4 +1,4 @@
-"""The chat page, and the answer that it streams. The same use case as the gateway's, under a session instead of a key."""
+"""The chat page, and the answer that it streams. The gateway's use case, under a session instead of a key."""
 
 import json
 from collections.abc import AsyncIterator

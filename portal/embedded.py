@@ -139,10 +139,9 @@ class Postgres:
         if self.account:
             self._let_account_in(fresh)
         locale = "C" if platform.system() == "Darwin" else "C.UTF-8"
-        command = (str(self.bin / "initdb"), "-D", str(fresh), "-U", DATABASE, "-E", "UTF8", f"--locale={locale}")
-        if self.options == QUICK:
-            command += ("--no-sync",)
-        done = self._as_account((*command, "--auth=trust", "--no-instructions"))
+        initdb = (str(self.bin / "initdb"), "-D", str(fresh), "-U", DATABASE, "-E", "UTF8", f"--locale={locale}")
+        sync = ("--no-sync",) if self.options == QUICK else ()
+        done = self._as_account((*initdb, *sync, "--auth=trust", "--no-instructions"))
         if done.returncode:
             raise NotStarted(f"initdb failed: {done.stdout.strip()[-600:]}")
         fresh.rename(self.folder)

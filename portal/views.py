@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 from accounts.http import TeamRequest, team_required
 from accounts.models import Team
 from billing import pricing, usage
-from billing.models import Budget, LedgerEntry
+from billing.models import Budget, LedgerEntry, Price
 from deployments.lifecycle import Status
 from deployments.models import Deployment
 
@@ -48,7 +48,7 @@ def home(request: TeamRequest) -> HttpResponse:
     return render(request, "portal/home.html", context)
 
 
-def _hourly(row: Deployment, prices: dict[str, dict[str, pricing.Price]]) -> Decimal | None:
+def _hourly(row: Deployment, prices: dict[str, dict[str, Price]]) -> Decimal | None:
     price = prices.get(row.hardware.sku, {}).get("compute.seconds")
     return price.amount * 3600 if price else None
 
@@ -67,7 +67,9 @@ def _first_steps(team: Team, *, has_live: bool) -> list[Step]:
     return [
         Step("Make an API key", reverse("keys"), team.api_keys.filter(revoked_at=None).exists()),
         Step("Deploy an open-weight model", small, deployed),
-        Step("Try a prompt in the playground", reverse("playground"), entries.filter(api_key_name="playground").exists()),
+        Step(
+            "Try a prompt in the playground", reverse("playground"), entries.filter(api_key_name="playground").exists()
+        ),
         Step(
             "Call a model from a program",
             reverse("keys"),

@@ -130,7 +130,7 @@ def main() -> None:
     print(f"{len(rows)} models, {sum(len(row['prices']) for row in rows)} prices")
 
 
-def _row(
+def _row(  # noqa: PLR0917 - the columns of the table above
     slug: str, name: str, publisher: str, licence: str, goes_in: list[str], provider: str, model: str, openness: str
 ) -> dict[str, Any]:
     found = next(m for p in data.providers if p.id == provider for m in p.models if m.id == model)

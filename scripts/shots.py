@@ -1,6 +1,6 @@
 """Screenshots of every page, 1440 and 390 px wide, light and dark, into shots/ (ignored by git).
 
-    .venv/bin/python scripts/shots.py http://127.0.0.1:8000 EMAIL PASSWORD [PAGE ...]
+.venv/bin/python scripts/shots.py http://127.0.0.1:8000 EMAIL PASSWORD [PAGE ...]
 """
 
 import sys
@@ -49,9 +49,7 @@ def main(url: str, email: str, password: str, *names: str) -> None:
         browser.close()
 
 
-def _signed_in(
-    browser: Browser, url: str, email: str, password: str, *, width: int, height: int, scheme: str
-) -> Page:
+def _signed_in(browser: Browser, url: str, email: str, password: str, *, width: int, height: int, scheme: str) -> Page:
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
     )

@@ -5,25 +5,26 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('catalog', '0001_initial'),
+        ("catalog", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='offer',
-            name='note',
-            field=models.CharField(blank=True, help_text='What the listed price leaves out.', max_length=200),
+            model_name="offer",
+            name="note",
+            field=models.CharField(blank=True, help_text="What the listed price leaves out.", max_length=200),
         ),
         migrations.AlterField(
-            model_name='licence',
-            name='slug',
+            model_name="licence",
+            name="slug",
             field=models.CharField(max_length=60, primary_key=True, serialize=False),
         ),
         migrations.AlterField(
-            model_name='model',
-            name='slug',
-            field=models.CharField(max_length=100, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9.-]*$')]),
+            model_name="model",
+            name="slug",
+            field=models.CharField(
+                max_length=100, unique=True, validators=[django.core.validators.RegexValidator("^[a-z0-9][a-z0-9.-]*$")]
+            ),
         ),
     ]

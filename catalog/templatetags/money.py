@@ -17,7 +17,7 @@ def usd(amount: Decimal | None) -> str:
         return f"${value:,.2f}"
     digits = max(2, 2 - value.adjusted())
     short = value.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN)
-    return f"${short:f}".rstrip("0") if digits > 2 else f"${short:f}"  # noqa: PLR2004
+    return f"${short:f}".rstrip("0") if digits > 2 else f"${short:f}"
 
 
 @register.filter
@@ -27,4 +27,6 @@ def tokens(count: int | None) -> str:
         return "not listed"
     if count >= 1_000_000:
         return f"{count / 1_000_000:.1f}".rstrip("0").rstrip(".") + " M"
-    return f"{count // 1000 if count % 1000 == 0 or count >= 10_000 else count // 1024} k" if count >= 1000 else str(count)
+    return (
+        f"{count // 1000 if count % 1000 == 0 or count >= 10_000 else count // 1024} k" if count >= 1000 else str(count)
+    )

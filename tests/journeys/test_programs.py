@@ -43,9 +43,8 @@ def test_200_calls_leave_a_ledger_equal_to_what_the_clients_received(
 ) -> None:
     key = running_portal.manage("issue_key", "--team", "demo", "--name", "two-hundred").strip()
     counted = OpenAI(base_url=f"{running_portal.url}/v1", api_key=key, max_retries=0, timeout=300)
-    with deployed_smollm2(running_portal, name="load") as endpoint:
-        with ThreadPoolExecutor(20) as pool:
-            usages = list(pool.map(lambda n: _call(counted, (HOSTED, endpoint)[n // 2 % 2], n), range(200)))
+    with deployed_smollm2(running_portal, name="load") as endpoint, ThreadPoolExecutor(20) as pool:
+        usages = list(pool.map(lambda n: _call(counted, (HOSTED, endpoint)[n // 2 % 2], n), range(200)))
     received: collections.Counter[str] = collections.Counter()
     for usage in usages:
         received.update(usage)
