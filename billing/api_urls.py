@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from billing import api
+
+urlpatterns = [
+    path("usage", api.UsageView.as_view(), name="api-usage"),
+    path("statements/<str:month>", api.StatementView.as_view(), name="api-statement"),
+]

@@ -1,3 +1,9 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from billing import views
+
+urlpatterns = [
+    path("", views.costs, name="costs"),
+    path("budget/", views.budget_set, name="budget-set"),
+    path("statements/<str:month>.csv", views.statement_csv, name="statement-csv"),
+]

@@ -1,0 +1,142 @@
+"""/api/v1/usage and /api/v1/statements: the ledger for programs."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Sum
+from django.db.models.functions import TruncDate
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.drf import team_of
+from billing import periods, usage
+from billing.errors import BadMonth
+from billing.meters import METERS
+from billing.statements import exact
+from billing.views import csv_answer
+
+GROUPS = {
+    "day": "day",
+    "model": "model_name",
+    "deployment": "deployment_name",
+    "key": "api_key_name",
+    "path": "path",
+    "meter": None,
+}
+
+
+class UsageRowSerializer(serializers.Serializer[Any]):
+    group = serializers.CharField(help_text="The value of what was grouped by.")
+    meter = serializers.CharField()
+    quantity = serializers.CharField(help_text="An exact decimal.")
+    unit = serializers.CharField()
+    cost = serializers.CharField(help_text="An exact decimal in USD.")
+    currency = serializers.CharField()
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    group_by = serializers.CharField()
+    total_cost = serializers.CharField()
+    results = UsageRowSerializer(many=True)
+
+
+class UsageView(APIView):
+    @extend_schema(
+        responses=UsageSerializer,
+        parameters=[
+            OpenApiParameter("since", OpenApiTypes.STR, description="A date or a moment; the month's start if absent."),
+            OpenApiParameter("until", OpenApiTypes.STR, description="A date or a moment, exclusive; now if absent."),
+            OpenApiParameter("group_by", OpenApiTypes.STR, enum=list(GROUPS)),
+        ],
+    )
+    def get(self, request: Request) -> Response:
+        team, now = team_of(request), timezone.now()
+        month = periods.month_at(now, team.time_zone)
+        since = _moment(request, "since", team.time_zone) or month.begins
+        until = _moment(request, "until", team.time_zone) or now
+        group_by = request.query_params.get("group_by", "meter")
+        if group_by not in GROUPS:
+            raise ValidationError({"group_by": [f"Use one of {', '.join(GROUPS)}."]})
+        found = usage.entries(team, since, until).annotate(
+            day=TruncDate("at", tzinfo=periods.zone_of(team.time_zone))
+        )
+        name = GROUPS[group_by] or "meter"
+        names = [name, "meter"] if name != "meter" else ["meter"]
+        rows = found.order_by(*names).values(*names).annotate(total=Sum("quantity"), cost=Sum("amount"))
+        total = found.aggregate(cost=Sum("amount"))["cost"] or Decimal(0)
+        return Response(
+            {
+                "since": since.isoformat(),
+                "until": until.isoformat(),
+                "group_by": group_by,
+                "total_cost": exact(total),
+                "results": [_usage_row(row, name) for row in rows],
+            }
+        )
+
+
+class AnyFormat(BaseContentNegotiation):
+    """`?format=` names the statement's format here, not a renderer's."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class StatementView(APIView):
+    content_negotiation_class = AnyFormat
+
+    @extend_schema(
+        responses={(200, "text/csv"): OpenApiTypes.STR},
+        parameters=[OpenApiParameter("format", OpenApiTypes.STR, enum=["plain"])],
+    )
+    def get(self, request: Request, month: str) -> StreamingHttpResponse:
+        team = team_of(request)
+        if request.query_params.get("format", "plain") != "plain":
+            raise ValidationError({"format": ["Only `plain` is offered yet."]})
+        try:
+            wanted = periods.month_named(month, team.time_zone)
+        except BadMonth as error:
+            raise ValidationError({"month": [str(error)]}) from error
+        return csv_answer(team, wanted)
+
+
+def _moment(request: Request, name: str, zone: str) -> datetime | None:
+    text = request.query_params.get(name)
+    if not text:
+        return None
+    try:
+        if day := parse_date(text):
+            return periods.start_of_day(day, zone)
+        moment = parse_datetime(text.replace(" ", "+"))
+    except ValueError as error:
+        raise ValidationError({name: [f"{text!r} is no date: {error}."]}) from error
+    if moment is None or moment.tzinfo is None:
+        raise ValidationError({name: ["Write a date (2026-11-01) or a moment with its zone (2026-11-01T00:00:00Z)."]})
+    return moment
+
+
+def _usage_row(row: dict[str, Any], name: str) -> dict[str, str]:
+    meter = METERS.get(row["meter"])
+    return {
+        "group": str(row[name]),
+        "meter": row["meter"],
+        "quantity": exact(row["total"]),
+        "unit": meter.unit if meter else "",
+        "cost": exact(row["cost"]),
+        "currency": "USD",
+    }

@@ -1,0 +1,142 @@
+"""The costs page and the monthly CSV."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from django.contrib import messages
+from django.db.models import Sum
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts import audit
+from accounts.http import TeamRequest, team_required
+from accounts.models import Role, Team
+from billing import charts, periods, statements, usage
+from billing.errors import BadMonth
+from billing.forms import BudgetForm
+from billing.meters import METERS
+from billing.models import Budget, Reservation, UsageEvent
+from billing.statements import Row
+
+KEEPERS = {Role.OWNER, Role.ADMIN, Role.BILLING}
+
+
+@dataclass(slots=True)
+class Line:
+    """One row of the page's table: the month of one thing and one meter."""
+
+    label: str
+    path: str
+    meter: str
+    unit_price: Decimal
+    quantity: Decimal = field(default=Decimal(0))
+    cost: Decimal = field(default=Decimal(0))
+
+    @property
+    def meter_label(self) -> str:
+        return METERS[self.meter].label if self.meter in METERS else self.meter
+
+    @property
+    def quoted(self) -> Decimal:
+        """The price as people quote it: per million tokens, per hour."""
+        return self.unit_price * METERS[self.meter].per
+
+    @property
+    def quoted_per(self) -> str:
+        return {"token": "M", "second": "h"}.get(METERS[self.meter].unit, METERS[self.meter].unit)
+
+
+@require_safe
+@team_required
+def costs(request: TeamRequest) -> HttpResponse:
+    current = periods.month_at(timezone.now(), request.team.time_zone)
+    try:
+        month = periods.month_named(request.GET.get("month") or str(current), request.team.time_zone)
+    except BadMonth as error:
+        raise Http404(str(error)) from error
+    split = request.GET.get("split", "model")
+    split = split if split in charts.SPLITS else "model"
+    rows = list(statements.rows(request.team, month))
+    cost = statements.total(rows)
+    hosted = statements.total(row for row in rows if row.path == "hosted")
+    budget = Budget.objects.filter(team=request.team).first()
+    events = UsageEvent.objects.filter(team=request.team, started_at__gte=month.begins, started_at__lt=month.ends)
+    context = {
+        "month": month,
+        "is_current": month == current,
+        "after": month.after if month.first < current.first else None,
+        "splits": charts.SPLITS.items(),
+        "split": split,
+        "lines": _lines(rows, split),
+        "cost": cost,
+        "hosted": hosted,
+        "serverless": cost - hosted,
+        "figure": charts.by_day(rows, month, split=split) if rows else None,
+        "estimated": events.filter(quality="estimated").count(),
+        "in_flight": Reservation.objects.filter(team=request.team, state=Reservation.State.OPEN).count(),
+        "budget": budget,
+        "budget_share": min(100, float(100 * cost / budget.monthly_usd)) if budget and budget.monthly_usd else 0,
+        "budget_form": BudgetForm(initial={"monthly_usd": budget.monthly_usd if budget else None}),
+        "may_keep": request.membership.role in KEEPERS,
+        "before_cost": _month_cost(request.team, month.before),
+        "base_url": request.build_absolute_uri("/v1"),
+    }
+    return render(request, "billing/costs.html", context)
+
+
+@require_safe
+@team_required
+def statement_csv(request: TeamRequest, month: str) -> StreamingHttpResponse:
+    try:
+        wanted = periods.month_named(month, request.team.time_zone)
+    except BadMonth as error:
+        raise Http404(str(error)) from error
+    return csv_answer(request.team, wanted)
+
+
+@require_POST
+@team_required
+def budget_set(request: TeamRequest) -> HttpResponse:
+    if request.membership.role not in KEEPERS:
+        return render(request, "403.html", {"reason": "Your role may not change the budget."}, status=403)
+    form = BudgetForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, f"The budget was not changed: {form.errors['monthly_usd'][0]}")
+        return redirect("costs")
+    amount = form.cleaned_data["monthly_usd"]
+    if amount is None:
+        Budget.objects.filter(team=request.team).delete()
+    else:
+        Budget.objects.update_or_create(team=request.team, defaults={"monthly_usd": amount})
+    audit.record(request.team, actor=request.user.email, verb="set the budget to", subject=str(amount or "none"))
+    messages.success(request, "The budget is set." if amount is not None else "No budget caps the month now.")
+    return redirect("costs")
+
+
+def csv_answer(team: Team, month: periods.Month) -> StreamingHttpResponse:
+    """The plain CSV as a download, streamed."""
+    answer = StreamingHttpResponse(statements.as_csv(team, month), content_type="text/csv; charset=utf-8")
+    answer.headers["content-disposition"] = f'attachment; filename="modelport-{team.slug}-{month}.csv"'
+    return answer
+
+
+def _lines(rows: list[Row], split: str) -> list[Line]:
+    lines: dict[tuple[str, ...], Line] = {}
+    for row in rows:
+        label = charts.label_of(row, split)
+        key = (label, row.path, row.meter, str(row.unit_price))
+        line = lines.setdefault(key, Line(label, row.path, row.meter, row.unit_price))
+        line.quantity += row.quantity
+        line.cost += row.cost
+    totals: dict[str, Decimal] = defaultdict(Decimal)
+    for line in lines.values():
+        totals[line.label] += line.cost
+    return sorted(lines.values(), key=lambda line: (-totals[line.label], line.label, line.path, line.meter))
+
+
+def _month_cost(team: Team, month: periods.Month) -> Decimal:
+    found = usage.entries(team, month.begins, month.ends).aggregate(cost=Sum("amount"))["cost"]
+    return found or Decimal(0)
