@@ -69,9 +69,7 @@ class UsageView(APIView):
         group_by = request.query_params.get("group_by", "meter")
         if group_by not in GROUPS:
             raise ValidationError({"group_by": [f"Use one of {', '.join(GROUPS)}."]})
-        found = usage.entries(team, since, until).annotate(
-            day=TruncDate("at", tzinfo=periods.zone_of(team.time_zone))
-        )
+        found = usage.entries(team, since, until).annotate(day=TruncDate("at", tzinfo=periods.zone_of(team.time_zone)))
         name = GROUPS[group_by] or "meter"
         names = [name, "meter"] if name != "meter" else ["meter"]
         rows = found.order_by(*names).values(*names).annotate(total=Sum("quantity"), cost=Sum("amount"))

@@ -1,3 +1,10 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from deployments import api
+
+urlpatterns = [
+    path("deployments", api.DeploymentList.as_view(), name="api-deployments"),
+    path("deployments/<uuid:pk>", api.DeploymentDetail.as_view(), name="api-deployment"),
+    path("deployments/<uuid:pk>/events", api.DeploymentEvents.as_view(), name="api-deployment-events"),
+    path("deployments/<uuid:pk>/logs", api.DeploymentLogs.as_view(), name="api-deployment-logs"),
+]

@@ -47,7 +47,7 @@ def deploy(
         with transaction.atomic():
             deployment = Deployment.objects.create(
                 team=team,
-                name=_free_name(team, name, model),
+                name=_name_for(team, name, model),
                 model=model,
                 weights=offer.weights,
                 hardware=hardware,
@@ -158,12 +158,17 @@ def _check_numbers(min_replicas: int, max_replicas: int, idle_window_s: int) -> 
         raise BadOption("idle_window_s", f"idle_window_s takes 30 to {LONGEST_IDLE_S} seconds")
 
 
-def _free_name(team: Team, name: str, model: Model) -> str:
-    """The name asked for, or the model's own with the first number that is free."""
+def _name_for(team: Team, name: str, model: Model) -> str:
+    """The name asked for, if it can be one, else a free one."""
     if name:
         if not NAME.fullmatch(name):
             raise BadName("A name has 1 to 60 of a-z, 0-9 and '-', and begins and ends with a letter or digit")
         return name
+    return free_name(team, model)
+
+
+def free_name(team: Team, model: Model) -> str:
+    """The model's own name, with the first number that no live deployment of the team has taken."""
     base = re.sub(r"[^a-z0-9]+", "-", model.slug)[:56].strip("-")
     taken = set(Deployment.objects.unsettled().of(team).filter(name__startswith=base).values_list("name", flat=True))
     return next(free for n in range(1, len(taken) + 2) if (free := base if n == 1 else f"{base}-{n}") not in taken)

@@ -1,0 +1,41 @@
+"""The deploy form: which version, on what, how elastic."""
+
+from typing import Any
+
+from django import forms
+
+from deployments.operations import LONGEST_IDLE_S
+
+
+class DeployForm(forms.Form):
+    name = forms.CharField(max_length=60, help_text="Callers write TEAM/NAME. a-z, 0-9 and '-'.")
+    hardware = forms.ChoiceField(widget=forms.RadioSelect)
+    min_replicas = forms.TypedChoiceField(
+        label="How elastic",
+        coerce=int,
+        choices=[
+            (0, "Sleep when idle: nothing to pay asleep, the first call waits for the start"),
+            (1, "Always awake"),
+        ],
+        widget=forms.RadioSelect,
+        initial=0,
+    )
+    idle_window_s = forms.IntegerField(
+        label="Idle window in seconds",
+        min_value=30,
+        max_value=LONGEST_IDLE_S,
+        initial=600,
+        help_text="It falls asleep after this long without a call.",
+    )
+    context_tokens = forms.IntegerField(
+        label="Context tokens for each call", min_value=256, max_value=131_072, initial=2048
+    )
+    slots = forms.IntegerField(
+        label="Calls at once", min_value=1, max_value=16, initial=4, help_text="More wait in the engine's queue."
+    )
+
+    def __init__(self, *args: Any, hardware: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["hardware"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101 - declared above
+        field.choices = hardware

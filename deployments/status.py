@@ -1,0 +1,115 @@
+"""What a deployment's page and the API say about it: one reading, used by both."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from django.db.models import DecimalField, OuterRef, Prefetch, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from accounts.models import Team
+from billing import pricing
+from billing.metering import Slice
+from billing.models import LedgerEntry, Price
+from deployments.backends import backends
+from deployments.lifecycle import SETTLED, Status
+from deployments.models import Deployment, Replica
+
+LOG_LINES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A deployment as it stands. `cost` is the ledger's sum so far, `unbilled` what its replica has run up since."""
+
+    row: Deployment
+    replica: Replica | None
+    per_second: Decimal | None
+    cost: Decimal
+    unbilled: Decimal
+
+    @property
+    def per_hour(self) -> Decimal | None:
+        return self.per_second * 3600 if self.per_second is not None else None
+
+    @property
+    def cost_so_far(self) -> Decimal:
+        return self.cost + self.unbilled
+
+    @property
+    def is_over(self) -> bool:
+        return self.row.status in SETTLED
+
+    @property
+    def shown_status(self) -> str:
+        return Status.STOPPING if self.row.stop_asked_at and not self.is_over else self.row.status
+
+
+def of_team(team: Team) -> list[Report]:
+    """Every deployment of the team, the live ones first, in a fixed number of queries."""
+    rows = Deployment.objects.of(team).select_related("team", "model", "hardware")
+    found = _reports(team, rows.prefetch_related(_live_replicas()))
+    return sorted(found, key=lambda report: report.is_over)
+
+
+def of(deployment: Deployment) -> Report:
+    rows = Deployment.objects.filter(pk=deployment.pk).select_related("team", "model", "hardware")
+    return _reports(deployment.team, rows.prefetch_related(_live_replicas()))[0]
+
+
+def log_tail(deployment: Deployment, *, lines: int = LOG_LINES) -> list[str]:
+    """The last replica's last lines, also after its death."""
+    replica = deployment.replicas.order_by("-created_at").first()
+    return backends[deployment.backend].log(replica.name, lines=lines) if replica else []
+
+
+def usual_start_s(*, hardware_slug: str) -> float | None:
+    """The median of the last starts on this hardware, from process start to healthy; None without history."""
+    starts = Replica.objects.filter(deployment__hardware_id=hardware_slug, ready_at__isnull=False)
+    latest = starts.order_by("-created_at").values_list("started_at", "ready_at")[:20]
+    seconds = sorted((ready - started).total_seconds() for started, ready in latest if started and ready)
+    return seconds[len(seconds) // 2] if seconds else None
+
+
+def _live_replicas() -> "Prefetch[str]":
+    return Prefetch("replicas", Replica.objects.filter(exited_at=None), to_attr="live_replicas")
+
+
+def _reports(team: Team, rows: QuerySet[Deployment]) -> list[Report]:
+    found = list(rows.annotate(next_born=_NEXT_BORN, cost=Coalesce(_COST, Decimal(0), output_field=_MONEY)))
+    prices = pricing.in_force({row.hardware.sku for row in found})
+    return [_report(row, prices) for row in found]
+
+
+_MONEY = DecimalField(max_digits=38, decimal_places=18)
+# A name may be used again once it is free: each life is billed from its own start to the next one's.
+_NEXT_BORN = Subquery(
+    Deployment.objects.filter(team=OuterRef("team"), name=OuterRef("name"), created_at__gt=OuterRef("created_at"))
+    .order_by("created_at")
+    .values("created_at")[:1]
+)
+_COST = Subquery(
+    LedgerEntry.objects.filter(
+        at__lt=Coalesce(OuterRef("next_born"), Value(datetime(9999, 1, 1, tzinfo=UTC))),
+        team=OuterRef("team"),
+        deployment_name=OuterRef("name"),
+        at__gte=OuterRef("created_at"),
+    )
+    .order_by()
+    .values("team")
+    .annotate(total=Sum("amount"))
+    .values("total")
+)
+
+
+def _report(row: Deployment, prices: dict[str, dict[str, Price]]) -> Report:
+    replica: Replica | None = next(iter(row.live_replicas), None)  # type: ignore[attr-defined]
+    price = prices.get(row.hardware.sku, {}).get("compute.seconds")
+    per_second = price.amount if price else None
+    unbilled = Decimal(0)
+    if replica and replica.started_at and per_second is not None:
+        since = replica.billed_until or replica.started_at
+        unbilled = Slice(since, max(since, timezone.now())).seconds * per_second
+    cost: Decimal = row.cost  # type: ignore[attr-defined]
+    return Report(row=row, replica=replica, per_second=per_second, cost=cost, unbilled=unbilled)
