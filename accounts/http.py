@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from accounts.models import Membership, Team, User
@@ -21,12 +21,12 @@ class TeamRequest(HttpRequest):
     membership: Membership
 
 
-def team_required(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def team_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Sign in first; then `request.team` and `request.membership` are set, or the way to make a team is shown."""
 
     @login_required
     @functools.wraps(view)
-    def wrapper(request: TeamRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def wrapper(request: TeamRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         membership = current_membership(request)
         if membership is None:
             return redirect("team-new")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
 
 from accounts.models import Team
 from billing import pricing
@@ -97,7 +97,8 @@ def search(models: QuerySet[Model], asked: Mapping[str, list[str]]) -> QuerySet[
         models = models.filter(modalities__contains=values)
     if "long" in asked.get("context", []):
         models = models.filter(context_tokens__gte=LONG_CONTEXT)
-    return models.distinct().order_by("name")
+    here = Exists(Offer.objects.filter(model=OuterRef("pk"), path=Offer.Path.DEPLOYABLE))
+    return models.distinct().annotate(here=here).order_by("-here", "name")
 
 
 def entries(models: Iterable[Model]) -> list[Entry]:

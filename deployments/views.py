@@ -64,7 +64,7 @@ def deployment_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
         "report": report,
         "deployment": report.row,
         "events": deployment.events.order_by("-at", "-pk")[:30],
-        "log": status.log_tail(deployment, lines=60),
+        "log": "\n".join(status.log_tail(deployment, lines=60)),
         "now": timezone.now(),
         "may_change": request.membership.role in DEPLOYERS,
         "usual_start_s": status.usual_start_s(hardware_slug=report.row.hardware_id),

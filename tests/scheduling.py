@@ -17,7 +17,7 @@ MARK = 'xdist_group("portal")'
 
 class ByFile(LoadGroupScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.split("::")[0]
+        path = nodeid.split("::", maxsplit=1)[0]
         return "portal" if _needs_a_portal(path) else nodeid
 
 

@@ -1,4 +1,4 @@
-"""A provider at the edge of our world: OpenAI's wire over a real socket, well behaved or not, as its model's name says."""
+"""A provider at the edge of our world: OpenAI's wire over a real socket, as well behaved as its model's name says."""
 
 import asyncio
 import json
