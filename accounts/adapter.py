@@ -1,13 +1,17 @@
-"""allauth's hooks: who may sign up, and that a new user gets a team, so that the first page is no dead end."""
+"""allauth's hooks: who may sign up, that a new user gets a team, and that mails link to this portal and nowhere else."""
 
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
+from django.db import transaction
 from django.http import HttpRequest
 
 from accounts import teams
 from accounts.models import User
+
+LINKS = ("password_reset_url", "activate_url", "signup_url")
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -15,7 +19,22 @@ class AccountAdapter(DefaultAccountAdapter):
         return bool(settings.SIGN_UP_OPEN)
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
-        saved: User = super().save_user(request, user, form, commit)
-        if commit:
-            teams.create(saved, name=saved.email.split("@")[0])
+        """The user with a team of their own, or neither."""
+        with transaction.atomic():
+            saved: User = super().save_user(request, user, form, commit)
+            if commit:
+                teams.create(saved, name=saved.email.split("@")[0])
         return saved
+
+    def format_email_subject(self, subject: str) -> str:
+        return f"[Modelport] {subject}"
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Links in mails lead to PUBLIC_URL: a forged Host header can't send their secrets elsewhere."""
+        links = {name: _public(context[name]) for name in LINKS if context.get(name)}
+        super().send_mail(template_prefix, email, context | links | {"public_url": settings.PUBLIC_URL})
+
+
+def _public(url: str) -> str:
+    """The same path at PUBLIC_URL."""
+    return urljoin(settings.PUBLIC_URL, urlsplit(url).path)

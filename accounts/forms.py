@@ -1,8 +1,8 @@
 """What people fill in about teams and keys."""
 
-from datetime import date
+from datetime import UTC, date, datetime, time
 from typing import Any
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.utils import timezone
@@ -29,13 +29,26 @@ class TeamForm(forms.ModelForm):
 
 
 class KeyForm(forms.Form):
+    """A key's name and, if it has one, its last day. Days are those of the team's time zone."""
+
     name = forms.CharField(max_length=80, help_text="Where it will be used: laptop, ci, support-bot ...")
-    expires_on = forms.DateField(
+    last_day = forms.DateField(
         required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text="Empty: it does not expire."
     )
 
-    def clean_expires_on(self) -> date | None:
-        day: date | None = self.cleaned_data["expires_on"]
-        if day and day <= timezone.now().date():
-            raise forms.ValidationError("Choose a day after today.")
+    def __init__(self, *args: Any, time_zone: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._zone = ZoneInfo(time_zone if time_zone in available_timezones() else "UTC")
+        self.fields["last_day"].help_text = f"It works until the end of that day in {self._zone}. Empty: for ever."
+
+    def clean_last_day(self) -> date | None:
+        day: date | None = self.cleaned_data["last_day"]
+        if day and day < timezone.now().astimezone(self._zone).date():
+            raise forms.ValidationError("That day is over: choose today or later.")
         return day
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The last moment of the last day; None: it does not expire."""
+        day: date | None = self.cleaned_data["last_day"]
+        return datetime.combine(day, time.max, self._zone).astimezone(UTC) if day else None

@@ -122,9 +122,9 @@ class DeploymentEvent(models.Model):
     class Meta:
         ordering = ["at", "id"]
 
+    def __str__(self) -> str:
+        return f"{self.before} -> {self.after}"
+
     @property
     def reason_text(self) -> str:
         return Reason(self.reason).label if self.reason in Reason.values else self.reason
-
-    def __str__(self) -> str:
-        return f"{self.before} -> {self.after}"

@@ -39,12 +39,8 @@ def deployed_smollm2(portal: RunningPortal, *, name: str) -> Iterator[str]:
 def engines(portal: RunningPortal) -> list[psutil.Process]:
     """The engine processes of this portal, by the tag on their command line (shims are not engines)."""
     instance = (portal.data_dir / "instance").read_text().strip()
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if f"--tag={instance}:" in line and "shim" not in line:
-            found.append(process)
-    return found
+    lines = [(process, " ".join(process.info["cmdline"] or [])) for process in psutil.process_iter(["cmdline"])]
+    return [process for process, line in lines if f"--tag={instance}:" in line and "shim" not in line]
 
 
 def wait_until(fact: Callable[[], bool], *, seconds: float) -> None:

@@ -31,11 +31,11 @@ def pid_of(root: Path, name: str, part: str) -> int:
 
 
 def tagged(instance: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(part.startswith(f"--tag={instance}:") for part in process.info["cmdline"] or []):
-            found.append(process)
-    return found
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(part.startswith(f"--tag={instance}:") for part in process.info["cmdline"] or [])
+    ]
 
 
 def end_everything(instance: str) -> None:
