@@ -1,4 +1,4 @@
-"""allauth's hooks: who may sign up, that a new user gets a team, and that mails link to this portal and nowhere else."""
+"""allauth's hooks: who may sign up, a team for each new user, and mails that link to this portal alone."""
 
 from typing import Any
 from urllib.parse import urljoin, urlsplit
