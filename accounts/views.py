@@ -23,7 +23,7 @@ ROLES = {
     Role.OWNER: "everything",
     Role.ADMIN: "keys, deployments, the team's settings and budget",
     Role.DEVELOPER: "keys, deployments and calls",
-    Role.BILLING: "costs and statements; looks at the rest",
+    Role.BILLING: "costs, statements and the budget; looks at the rest",
     Role.VIEWER: "looks at everything, changes nothing",
 }
 
