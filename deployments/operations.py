@@ -43,11 +43,12 @@ def deploy(
     checked = engines.choose(offer.engine).check(options or {}, max_context_tokens=_most_context(offer))
     _check_numbers(min_replicas, max_replicas, idle_window_s)
     assert offer.weights is not None  # noqa: S101 - the database's own constraint
+    chosen = _name_for(team, name, model)
     try:
         with transaction.atomic():
             deployment = Deployment.objects.create(
                 team=team,
-                name=_name_for(team, name, model),
+                name=chosen,
                 model=model,
                 weights=offer.weights,
                 hardware=hardware,
@@ -63,7 +64,7 @@ def deploy(
             audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
             ring(deployment.pk)
     except IntegrityError as error:
-        raise NameTaken(f"{team.slug}/{name} is running already: stop it first, or choose another name") from error
+        raise NameTaken(f"{team.slug}/{chosen} is running already: stop it first, or choose another name") from error
     return deployment
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from accounts import sealing
@@ -211,12 +212,18 @@ def _after_exit(deployment: Deployment, replica: Replica, seen: Observation) -> 
     """The engine ended by itself: bill to its real exit, start another, or give up when it does so again and again."""
     evidence = _evidence(deployment, replica)
     uptime.close(replica, seen, crashed=not seen.asked, detail=evidence)
-    since = timezone.now() - CRASH_WINDOW
-    if deployment.replicas.filter(exited_at__gte=since, crashed=True).count() >= CRASHES_ALLOWED:
+    if _crashes(deployment) >= CRASHES_ALLOWED:
         deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.CRASH_LOOP, detail=evidence)
     elif deployment.status == Status.READY:
         reason = Reason.PORTAL_RESTARTED if seen.asked else Reason.ENGINE_EXITED
         deployment.transition(Status.STARTING, since=deployment.status, reason=reason, detail=evidence)
+
+
+def _crashes(deployment: Deployment) -> int:
+    """In the last minutes, and since somebody last asked for it: who starts it again gives it all its tries again."""
+    recent = deployment.replicas.filter(crashed=True, exited_at__gte=timezone.now() - CRASH_WINDOW)
+    asked_at = deployment.events.filter(after=Status.PENDING).aggregate(at=Max("at"))["at"]
+    return (recent.filter(created_at__gte=asked_at) if asked_at else recent).count()
 
 
 def _hung(replica: Replica, seen: Observation) -> bool:
