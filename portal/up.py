@@ -227,12 +227,11 @@ class Portal:
             return {}
 
     def _stop_engines(self) -> None:
-        """Each engine is held by a process that notes its end: that one is asked; what stays is killed."""
+        """Engines and the shims that note their end are asked together; what stays is killed."""
         instance = self.env.get("INSTANCE_ID")
         if not instance:
             return
-        end_all(tagged(f"{instance}:"), within_s=1.5)
-        end_all(tagged(f"--tag={instance}:"), within_s=0.3)
+        end_all(tagged(f"--tag={instance}:"), within_s=2.0)
 
     @contextlib.contextmanager
     def _step(self, title: str, *, log: str) -> Iterator[None]:
