@@ -23,7 +23,7 @@ from django.conf import settings
 
 from billing import posting
 from billing.errors import BillingError, DatabaseDown
-from billing.posting import Call, Operation, Outcome, Receipt, Renewal, Settlement, Void
+from billing.posting import Call, LetIn, Operation, Outcome, Receipt, Renewal, Settlement, Void
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +94,13 @@ class Batcher:
             task.cancel()
         await self._drop_connection()
 
-    async def reserve(self, call: Call) -> None:
+    async def reserve(self, call: Call) -> LetIn:
         """Let a call in, durably. Raises BudgetSpent, UnpricedMeter, BadQuantity or DatabaseDown: then don't call."""
         if self._closing or len(self._queue) >= QUEUE_LIMIT:
             raise DatabaseDown(DOWN)
-        await self._submit(call)
+        let_in = await self._submit(call)
+        assert isinstance(let_in, LetIn)  # noqa: S101 - post() promises LetIn or an error for a Call
+        return let_in
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """Bill a call, once and durably; goes on when the waiting caller is cancelled."""

@@ -20,11 +20,12 @@ from accounts.models import Team
 from billing import periods, posting, rating
 from billing.errors import BillingError
 from billing.meters import COMPUTE_SECONDS
-from billing.posting import Call, Receipt, Renewal, Row, Settlement, Statement, Void
+from billing.posting import Call, LetIn, Receipt, Renewal, Row, Settlement, Statement, Void
 from billing.sql import EXPIRED
 
 __all__ = [
     "Call",
+    "LetIn",
     "Receipt",
     "Settlement",
     "Slice",
@@ -44,9 +45,11 @@ _SLICES = uuid.UUID("5b7d2d0e-6d0c-4d53-9c5e-0f3f7f4a9c11")
 T = TypeVar("T")
 
 
-def reserve(call: Call) -> None:
+def reserve(call: Call) -> LetIn:
     """Write down that a call may be made. Raises BudgetSpent, UnpricedMeter or BadQuantity, with nothing written."""
-    _only(call)
+    let_in = _only(call)
+    assert isinstance(let_in, LetIn)  # noqa: S101 - post() promises LetIn or an error for a Call
+    return let_in
 
 
 def settle(settlement: Settlement) -> Receipt:

@@ -20,6 +20,9 @@ TOKENS_INPUT_CACHED = Meter("tokens.input.cached", "token", 1_000_000, "M cached
 TOKENS_INPUT_CACHE_WRITE = Meter(
     "tokens.input.cache_write", "token", 1_000_000, "M cache-write tokens", "Cache-write tokens"
 )
+TOKENS_INPUT_CACHE_WRITE_1H = Meter(
+    "tokens.input.cache_write_1h", "token", 1_000_000, "M 1-hour cache-write tokens", "1-hour cache-write tokens"
+)
 TOKENS_OUTPUT = Meter("tokens.output", "token", 1_000_000, "M output tokens", "Output tokens")
 COMPUTE_SECONDS = Meter("compute.seconds", "second", 3600, "hour", "Compute seconds")
 REQUESTS = Meter("requests", "request", 1, "request", "Requests")
@@ -31,6 +34,7 @@ METERS = MappingProxyType(
             TOKENS_INPUT,
             TOKENS_INPUT_CACHED,
             TOKENS_INPUT_CACHE_WRITE,
+            TOKENS_INPUT_CACHE_WRITE_1H,
             TOKENS_OUTPUT,
             COMPUTE_SECONDS,
             REQUESTS,
@@ -39,4 +43,10 @@ METERS = MappingProxyType(
 )
 
 # A class that has no price of its own is charged as the class it belongs to (never as nothing).
-CHARGED_AS = MappingProxyType({"tokens.input.cached": "tokens.input", "tokens.input.cache_write": "tokens.input"})
+CHARGED_AS = MappingProxyType(
+    {
+        "tokens.input.cached": "tokens.input",
+        "tokens.input.cache_write": "tokens.input",
+        "tokens.input.cache_write_1h": "tokens.input.cache_write",
+    }
+)

@@ -2,7 +2,7 @@
 
 `post` is a generator: it yields statements and is sent their rows. `metering` drives it over Django's connection,
 `batching` over an async one. It must run inside one transaction. Lock order, always: reservations by id, then the
-Spend rows by team and month; so two postings never wait for each other in a circle.
+Spend rows by team and month, then KeySpend rows by key and month; so two postings never wait in a circle.
 """
 
 import json
@@ -39,6 +39,7 @@ class Call:
     model_name: str
     deployment_name: str = ""
     api_key_name: str = ""
+    api_key_id: UUID | None = None
     prices: Mapping[str, Decimal]
     estimate: Mapping[str, Decimal]
     most: Mapping[str, Decimal]
@@ -74,6 +75,13 @@ class Renewal:
 
 
 @dataclass(frozen=True, slots=True)
+class LetIn:
+    """A call may be made. `capped`: a budget counts on its upper bound, so the upstream must be held to it."""
+
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a call cost in USD. `already`: it had been closed before, and nothing was written now."""
 
@@ -84,7 +92,7 @@ class Receipt:
 
 
 Operation: TypeAlias = Call | Settlement | Void | Renewal
-Outcome: TypeAlias = Receipt | BillingError | None
+Outcome: TypeAlias = Receipt | LetIn | BillingError | None
 Row: TypeAlias = Sequence[Any]
 
 
@@ -117,7 +125,7 @@ class Writing:
 def post(operations: Sequence[Operation], *, now: datetime) -> Generator[Statement, list[Row], list[Outcome]]:
     """Write all operations; their outcomes in the same order.
 
-    A Call's outcome is None (let in) or BudgetSpent / UnpricedMeter / BadQuantity (nothing of it is written). A
+    A Call's outcome is LetIn or BudgetSpent / UnpricedMeter / BadQuantity (nothing of it is written). A
     Settlement's is its Receipt or UnknownReservation. A Void's is None, a Renewal's None or BadQuantity. No one's
     failure touches its neighbours.
     """
@@ -134,10 +142,10 @@ def post(operations: Sequence[Operation], *, now: datetime) -> Generator[Stateme
                 outcomes[index] = _plan_renewal(op, held.get(op.id), writing, now=now)
             case Settlement():
                 outcomes[index] = yield from _plan_settlement(op, held.get(op.id), writing, now=now)
-    refused = yield from _write(writing)
+    refused, capped = yield from _write(writing)
     for index, op in enumerate(operations):
-        if isinstance(op, Call) and op.id in refused:
-            outcomes[index] = BudgetSpent(refused[op.id])
+        if isinstance(op, Call) and outcomes.get(index) is None:
+            outcomes[index] = BudgetSpent(refused[op.id]) if op.id in refused else LetIn(op.id in capped)
     return [outcomes.get(index) for index in range(len(operations))]
 
 
@@ -153,6 +161,7 @@ class _Held:
     amount: Decimal
     month: date
     started_at: datetime
+    api_key_id: UUID | None
     receipt: Receipt | None = None
 
 
@@ -171,6 +180,7 @@ def _locked(ids: list[UUID]) -> Generator[Statement, list[Row], dict[UUID, _Held
             amount=row[10],
             month=row[11],
             started_at=row[12],
+            api_key_id=row[13],
         )
         for row in rows
     }
@@ -192,6 +202,7 @@ def _plan_call(call: Call, writing: Writing, *, now: datetime) -> Outcome:
             "model_name": call.model_name,
             "deployment_name": call.deployment_name,
             "api_key_name": call.api_key_name,
+            "api_key_id": call.api_key_id,
             "prices": texts(call.prices),
             "estimate": texts(call.estimate),
             "amount": format(amount, "f"),
@@ -238,7 +249,13 @@ def _plan_settlement(
     cost = rating.total(lines)
     held.state, held.receipt = "settled", Receipt(held.id, cost, lines, already=True)
     _close(held, writing, now=now)
-    subject = {"team_id": held.team_id, "month": held.month, "started_at": held.started_at, **held.names}
+    subject = {
+        "team_id": held.team_id,
+        "api_key_id": held.api_key_id,
+        "month": held.month,
+        "started_at": held.started_at,
+        **held.names,
+    }
     plan_event(
         writing,
         {
@@ -291,6 +308,7 @@ def _close(held: _Held, writing: Writing, *, now: datetime) -> None:
         "state": held.state,
         "closed_at": now,
         "team_id": held.team_id,
+        "api_key_id": held.api_key_id,
         "month": held.month,
         "amount": format(held.amount, "f"),
     }
@@ -302,41 +320,55 @@ def _stored(held: _Held) -> Generator[Statement, list[Row], Receipt]:
     return Receipt(held.id, cost[0][0] if cost else Decimal(0), tuple(Line(*row) for row in rows), already=True)
 
 
-def _write(writing: Writing) -> Generator[Statement, list[Row], dict[UUID, Decimal]]:
-    """Run POST; the calls that no budget has room for, with the cap that refuses them."""
+def _write(writing: Writing) -> Generator[Statement, list[Row], tuple[dict[UUID, Decimal], set[UUID]]]:
+    """Run POST; the calls that no budget has room for with the cap that refuses them, and those under any cap."""
     if not writing:
-        return {}
+        return {}, set()
     rows = yield writing.statement()
     refused: dict[UUID, Decimal] = {}
-    inserted: dict[tuple[UUID, date], list[tuple[UUID, Decimal]]] = {}
-    room: dict[tuple[UUID, date], tuple[Decimal, Decimal]] = {}
-    for call_id, team_id, month, amount, affordable, fresh, committed, cap in rows:
+    capped: set[UUID] = set()
+    inserted: list[tuple[UUID, Decimal, list[_Scope]]] = []
+    committed: dict[_Scope, Decimal] = {}
+    caps: dict[_Scope, Decimal] = {}
+    for call_id, team_id, key_id, month, amount, affordable, fresh, team_sum, cap, key_sum, key_cap in rows:
+        scopes = [
+            (scope, total, limit)
+            for scope, total, limit in (((team_id, month), team_sum, cap), ((key_id, month), key_sum, key_cap))
+            if limit is not None
+        ]
+        if scopes:
+            capped.add(call_id)
         if not affordable:
-            refused[call_id] = cap
-        elif fresh and cap is not None:
-            inserted.setdefault((team_id, month), []).append((call_id, amount))
-            room[team_id, month] = (committed, cap)
-    withdrawn: list[UUID] = []
+            refused[call_id] = min(limit for _, _, limit in scopes)
+        elif fresh and scopes:
+            inserted.append((call_id, amount, [scope for scope, _, _ in scopes]))
+            committed |= {scope: total for scope, total, _ in scopes}
+            caps |= {scope: limit for scope, _, limit in scopes}
     asked = {call["id"]: index for index, call in enumerate(writing.calls)}
-    for key, calls in inserted.items():
-        over = _over(sorted(calls, key=lambda call: asked[call[0]]), *room[key])
-        withdrawn += over
-        refused |= dict.fromkeys(over, room[key][1])
-    if withdrawn:
-        yield Statement(WITHDRAW, (withdrawn,))
-    return refused
+    over = _over(sorted(inserted, key=lambda call: asked[call[0]]), committed, caps)
+    if over:
+        yield Statement(WITHDRAW, (list(over),))
+    return refused | over, capped
 
 
-def _over(calls: list[tuple[UUID, Decimal]], committed: Decimal, cap: Decimal) -> list[UUID]:
-    """Which of the calls just held don't fit under the cap, first come first served."""
-    committed = rating.add([committed, *(amount.copy_negate() for _, amount in calls)])
-    over = []
-    for call_id, amount in calls:
-        wished = rating.add([committed, amount])
-        if wished > cap:
-            over.append(call_id)
+_Scope: TypeAlias = tuple[UUID, date]
+
+
+def _over(
+    calls: list[tuple[UUID, Decimal, list[_Scope]]], committed: dict[_Scope, Decimal], caps: dict[_Scope, Decimal]
+) -> dict[UUID, Decimal]:
+    """Which of the calls just held don't fit under a cap, and under which; first come first served."""
+    room = dict(committed)
+    for _, amount, scopes in calls:
+        for scope in scopes:
+            room[scope] = rating.add([room[scope], amount.copy_negate()])
+    over: dict[UUID, Decimal] = {}
+    for call_id, amount, scopes in calls:
+        wished = {scope: rating.add([room[scope], amount]) for scope in scopes}
+        if tight := [caps[scope] for scope in scopes if wished[scope] > caps[scope]]:
+            over[call_id] = min(tight)
         else:
-            committed = wished
+            room |= wished
     return over
 
 

@@ -47,8 +47,10 @@ def add(amounts: Iterable[Decimal]) -> Decimal:
 
 def price_of(meter: str, prices: Mapping[str, Decimal]) -> Decimal | None:
     """The unit price that a meter is charged at, or None when nothing says."""
-    price = prices.get(meter)
-    return price if price is not None else prices.get(CHARGED_AS.get(meter, ""))
+    charged: str | None = meter
+    while charged is not None and prices.get(charged) is None:
+        charged = CHARGED_AS.get(charged)
+    return None if charged is None else prices[charged]
 
 
 def checked(name: str, quantity: Decimal) -> Decimal:

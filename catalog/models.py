@@ -24,16 +24,19 @@ class Licence(models.Model):
 
 
 class Provider(models.Model):
-    """Somebody who serves models behind an OpenAI-compatible address, or the portal itself (`platform`)."""
+    """Somebody who serves models behind an address that speaks one of the wires, or the portal (`platform`)."""
 
     class Wire(models.TextChoices):
-        OPENAI = "openai"
-        PLATFORM = "platform"
+        OPENAI = "openai", "OpenAI's API"
+        ANTHROPIC = "anthropic", "Anthropic's API"
+        PLATFORM = "platform", "This portal's own deployments"
 
     slug = models.SlugField(max_length=60, primary_key=True)
     name = models.CharField(max_length=120)
     wire = models.CharField(max_length=10, choices=Wire.choices, default=Wire.OPENAI)
-    base_url = models.URLField(blank=True, help_text="Ends before /chat/completions.")
+    base_url = models.URLField(
+        blank=True, help_text="Ends before /chat/completions or /messages: https://api.example.com/v1"
+    )
     sealed_key = models.TextField(blank=True, editable=False, help_text="Encrypted; set with set_provider_key.")
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db.models import Prefetch
+from django.db.models import F, OuterRef, Prefetch, Subquery
 from django.utils import timezone
 
 from accounts import sealing
@@ -13,8 +13,18 @@ from deployments.models import Deployment, Replica
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """One replica that answers, and the random key that it was started with."""
+
+    name: str
+    url: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A deployment as a target. `address` and `key` are empty unless it is ready."""
+    """A deployment as a target. `replicas` is empty unless it is ready. `expected_start_s` is what its last start
+    took, None if it never got ready; `hold_s` bounds how long a call waits for it, None is the portal's default."""
 
     deployment_id: UUID
     team_id: UUID
@@ -24,17 +34,24 @@ class Endpoint:
     model_slug: str
     status: str
     reason: str
-    address: str
-    key: str = field(repr=False)
+    replicas: tuple["Address", ...]
     context_tokens: int | None
     is_platform: bool
+    expected_start_s: float | None
+    hold_s: int | None
+
+    @property
+    def address(self) -> str:
+        return self.replicas[0].url if self.replicas else ""
 
 
 def live_endpoints() -> list[Endpoint]:
     """Every deployment that is not stopped, in two queries."""
     live = Prefetch("replicas", Replica.objects.filter(exited_at=None, remove_asked_at=None), to_attr="live_replicas")
+    started = Replica.objects.filter(deployment=OuterRef("pk"), ready_at__isnull=False).order_by("-ready_at")
+    last_start = started.annotate(took=F("ready_at") - F("started_at")).values("took")[:1]
     rows = Deployment.objects.unsettled().select_related("team", "model").prefetch_related(live)
-    return [_endpoint(row, row.live_replicas) for row in rows]  # type: ignore[attr-defined]
+    return [_endpoint(row, row.live_replicas) for row in rows.annotate(last_start=Subquery(last_start))]
 
 
 def touch(deployment_ids: Iterable[UUID]) -> None:
@@ -43,7 +60,9 @@ def touch(deployment_ids: Iterable[UUID]) -> None:
 
 
 def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
-    replica = replicas[0] if replicas and row.status == Status.READY and not row.stop_asked_at else None
+    serving = row.status == Status.READY and not row.stop_asked_at
+    ready = [replica for replica in replicas if serving and replica.address]
+    last_start = row.last_start  # type: ignore[attr-defined]
     return Endpoint(
         deployment_id=row.pk,
         team_id=row.team_id,
@@ -53,8 +72,9 @@ def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
         model_slug=row.model.slug,
         status=Status.STOPPING if row.stop_asked_at else row.status,
         reason=row.get_reason_display(),
-        address=replica.address if replica else "",
-        key=sealing.unseal(replica.sealed_key) if replica else "",
+        replicas=tuple(Address(one.name, one.address, sealing.unseal(one.sealed_key)) for one in ready),
         context_tokens=row.options.get("context_tokens"),
         is_platform=row.team.is_platform,
+        expected_start_s=last_start.total_seconds() if last_start else None,
+        hold_s=row.hold_s,
     )

@@ -33,6 +33,9 @@ class Deployment(models.Model):
     min_replicas = models.PositiveSmallIntegerField(default=0)
     max_replicas = models.PositiveSmallIntegerField(default=1)
     idle_window_s = models.PositiveIntegerField(default=600)
+    hold_s = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How long a call waits for it to wake; empty: the portal's default."
+    )
     start_deadline_s = models.PositiveIntegerField(default=120)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.PENDING)
     reason = models.CharField(max_length=24, choices=Reason.choices, blank=True, default=Reason.ASKED)

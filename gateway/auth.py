@@ -1,11 +1,16 @@
 """Key -> who calls. Answers are kept for a few seconds, so a revoked key opens nothing after that."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.conf import settings
+
 from accounts import keys
+from accounts.models import ApiKey, Team
 from gateway.errors import invalid_api_key
+from gateway.limits import Rule
+from gateway.models import Limits
 from gateway.stores import Stores
 
 FRESH_S = 4.0
@@ -15,32 +20,45 @@ MOST_REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
+    """`rules` are the limits that its calls count against."""
+
     team_id: UUID
     team_slug: str
     time_zone: str
     api_key_name: str
+    api_key_id: UUID | None = None
+    rules: tuple[Rule, ...] = field(default=())
 
 
 class Doorkeeper:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._known: dict[str, tuple[float, Caller | None]] = {}
+        self._digests: dict[str, str] = {}
 
     async def caller(self, headers: dict[bytes, bytes]) -> Caller:
         """Who this is, or 401 with one text for every bad key. Never older than FRESH_S."""
         text = _key_in(headers)
         if len(text) > LONGEST_KEY or not keys.SHAPE.fullmatch(text):
             raise invalid_api_key()
-        digest = keys.digest(text)
+        digest = self._digests.get(text) or keys.digest(text)
         until, caller = self._known.get(digest, (0.0, None))
         if until < time.monotonic():
             caller = await self._stores.ask(lambda: _look_up(text))
             if len(self._known) > MOST_REMEMBERED:
                 self._known.clear()
+                self._digests.clear()
             self._known[digest] = (time.monotonic() + FRESH_S, caller)
+            if caller is not None:
+                self._digests[text] = digest
         if caller is None:
             raise invalid_api_key()
         return caller
+
+
+def session_caller(team: Team) -> Caller:
+    """Somebody of the team in the browser, where there is no key; the team's own limits hold."""
+    return Caller(team.pk, team.slug, team.time_zone, "playground", rules=_rules(team, None))
 
 
 def _key_in(headers: dict[bytes, bytes]) -> str:
@@ -55,4 +73,30 @@ def _look_up(text: str) -> Caller | None:
     if key is None:
         return None
     keys.touch(key)
-    return Caller(key.team_id, key.team.slug, key.team.time_zone, f"{key.name} ({key.prefix})")
+    team = key.team
+    name = f"{key.name} ({key.prefix})"
+    return Caller(team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key))
+
+
+def _rules(team: Team, key: ApiKey | None) -> tuple[Rule, ...]:
+    """The team's limits, or the portal's for teams that have none; and the key's own."""
+    rows = {row.api_key_id: row for row in Limits.objects.filter(team=team)}
+    mine = rows.get(None)
+    rules = [_rule("team", f"{{{team.pk}}}:t", mine) if mine else _default(f"{{{team.pk}}}:t")]
+    if key is not None and key.pk in rows:
+        rules.append(_rule("key", f"{{{team.pk}}}:k:{key.pk}", rows[key.pk]))
+    return tuple(rule for rule in rules if rule.requests_per_minute or rule.tokens_per_minute or rule.concurrency)
+
+
+def _rule(scope: str, name: str, row: Limits) -> Rule:
+    return Rule(scope, name, row.requests_per_minute, row.tokens_per_minute, row.concurrency)
+
+
+def _default(name: str) -> Rule:
+    return Rule(
+        "team",
+        name,
+        settings.GATEWAY_TEAM_RPM or None,
+        settings.GATEWAY_TEAM_TPM or None,
+        settings.GATEWAY_TEAM_CONCURRENCY or None,
+    )

@@ -1,219 +1,244 @@
-"""The use case: allow, price, reserve, route, stream, settle. The API and the playground both call it."""
+"""The use case: let in, find a target, try, answer. The API and the playground both call it; gateway.attempt does the
+one call to one target, and its bill."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
-import orjson
-
-from billing.errors import BillingError, BudgetSpent, DatabaseDown
-from billing.metering import Call, Receipt, Settlement
-from billing.meters import TOKENS_INPUT, TOKENS_OUTPUT
-from gateway import sse
+from billing.errors import DatabaseDown
+from gateway import attempt, metrics
+from gateway.aliases import Route
+from gateway.attempt import Answer, Asking
 from gateway.auth import Caller
-from gateway.errors import WireError, budget_spent, store_down, upstream_failed
-from gateway.protocols import openai
-from gateway.protocols.openai import Asked
-from gateway.routing import Target
-from gateway.runtime import LEASE_S, Runtime
-from gateway.usage import Tally
+from gateway.errors import Next, WireError, store_down, upstream_failed
+from gateway.journal import Entry
+from gateway.routing import Target, Wait
+from gateway.runtime import Runtime
+from gateway.surfaces import SURFACES, Surface
 
 log = logging.getLogger(__name__)
 
-DEFAULT_OUTPUT_TOKENS = 4096
-DONE = b"[DONE]"
-
-
-@dataclass(slots=True)
-class Answer:
-    """`body` or `stream` is set. `receipt` is there once the call is settled: for a stream, before its last event."""
-
-    headers: dict[str, str]
-    body: bytes = b""
-    stream: AsyncIterator[bytes] | None = None
-    receipt: Receipt | None = None
-    tally: Tally = field(default_factory=lambda: Tally(0))
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call on its way: everything that the steps after `reserve` need."""
-
-    runtime: Runtime
-    row: Call
-    asked: Asked
-    target: Target
-    tally: Tally
-    answer: Answer
+ATTEMPTS = 3
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+# A streaming caller whose target wakes hears a comment after this long, then each second.
+COMMENT_AFTER_S = 1.0
+MOST_SHADOWS = 64
+PER_MILLION = 1_000_000
 
 
 async def chat(runtime: Runtime, caller: Caller, body: dict[str, Any], request_id: str) -> Answer:
-    """Answer a chat/completions body, or raise WireError. Nothing is billed for a call that fails before its first
-    byte; a delivered one is billed once, durably, before its last byte goes out."""
-    asked = openai.check(body)
-    target = await runtime.router.find(caller, asked.model)
-    openai.check_context(asked, target.context_tokens)
-    call = await _reserve(runtime, caller, asked, target)
+    """A chat/completions body, answered."""
+    return await answer(runtime, caller, SURFACES["chat"], body, request_id)
+
+
+async def answer(
+    runtime: Runtime,
+    caller: Caller,
+    surface: Surface,
+    body: dict[str, Any],
+    request_id: str,
+    *,
+    hold_s: float | None = None,
+    keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None = None,
+) -> Answer:
+    """Answer a body, or raise WireError. Nothing is billed for a call that fails before its first byte; a delivered
+    one is billed once, durably, before its last byte goes out. `keep` is given the whole answer before the bill."""
+    asked = surface.check(body)
+    entry = Entry(caller.team_id, request_id, caller.api_key_name, surface.name, asked.model, asked.stream)
+    asking = Asking(runtime, caller, surface, body, asked, request_id, entry, wait=Wait(hold_s), keep=keep)
     try:
-        sent = openai.for_upstream(body, target.upstream_model)
-        response = await runtime.upstream.open(target, sent, request_id=request_id)
-        if not asked.stream:
-            return await _whole(call, response)
-    except BaseException:
-        await _give_up(call)
-        raise
-    call.answer.stream = _relay(call, response)
-    await anext(call.answer.stream)  # begun: from here on its own `finally` settles, whoever drops it
-    return call.answer
-
-
-async def _reserve(runtime: Runtime, caller: Caller, asked: Asked, target: Target) -> _Call:
-    tally = Tally(asked.prompt_tokens)
-    most_output = asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
-    row = Call(
-        id=uuid4(),
-        team_id=caller.team_id,
-        time_zone=caller.time_zone,
-        path="hosted" if target.path == "hosted" else "serverless",
-        sku=target.sku,
-        source=target.model,
-        model_name=target.model_name,
-        deployment_name=target.deployment_name,
-        api_key_name=caller.api_key_name,
-        prices=await runtime.prices(target.sku),
-        estimate=tally.estimate(),
-        most={
-            TOKENS_INPUT.name: Decimal(asked.most_prompt_tokens),
-            TOKENS_OUTPUT.name: Decimal(most_output * asked.choices),
-        },
-        started_at=datetime.now(UTC),
-        lease_s=LEASE_S,
-    )
-    try:
-        await runtime.batcher.reserve(row)
-    except BudgetSpent as error:
-        raise budget_spent(str(error)) from error
-    except DatabaseDown as error:
-        raise store_down() from error
-    except BillingError as error:  # a class of tokens that nothing prices: refused, never free
-        raise WireError(503, str(error), type="server_error", code="price_unknown") from error
-    runtime.begin(row.id, tally, target)
-    headers = {"x-modelport-path": target.path, "x-modelport-model": target.model, "x-modelport-target": target.where}
-    return _Call(runtime, row, asked, target, tally, Answer(headers=headers, tally=tally))
-
-
-async def _whole(call: _Call, response: aiohttp.ClientResponse) -> Answer:
-    """Read all, settle, answer. A client that hangs up meanwhile is drained: the work was asked for and done."""
-    try:
-        async with response:
-            raw = await response.read()
-        body = orjson.loads(raw)
-        if not isinstance(body, dict) or "choices" not in body:
-            raise ValueError("no choices")
-    except TimeoutError as error:
-        raise upstream_failed(f"{call.target.where} stopped answering.", status=504) from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise upstream_failed(f"{call.target.where} sent an answer that can't be read.") from error
-    call.tally.see(body)
-    body["model"] = call.target.model
-    receipt = await _settle(call)
-    call.answer.headers["x-modelport-cost"] = f"{receipt.cost:f}"
-    call.answer.body = orjson.dumps(body)
-    return call.answer
-
-
-async def _relay(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Forward events as they come; [DONE] waits for the settlement. Whatever ends the stream, its use is billed."""
-    reader, whole, failure = sse.Reader(), False, None
-    try:
-        yield b""
-        async with response:
-            async for chunk in response.content.iter_any():
-                for data in reader.feed(chunk):
-                    if data == DONE:
-                        whole = True
-                        break
-                    if event := _forwarded(call, data):
-                        yield event
-                if whole:
-                    break
+        tokens = asked.prompt_tokens + (asked.max_tokens or 0)
+        asking.admission = await runtime.limiter.admit(caller.rules, tokens, uuid4().hex)
+        if asking.admission.counted:
+            runtime.admissions[asking.admission.id] = asking.admission
+        asking.answer.headers |= asking.admission.headers
+        route = await runtime.router.route(caller, asked.model)
+        if not asked.stream or (not route.alias and runtime.router.look(caller, asked.model)):
+            await _try_all(asking, route)
+            return asking.answer
+        return await _streamed(asking, route)
     except WireError as error:
-        failure = error
-    except TimeoutError:
-        failure = upstream_failed(f"{call.target.where} stopped answering.", status=504)
-    except (aiohttp.ClientError, OSError):
-        failure = upstream_failed(f"{call.target.where} broke off its answer.")
-    finally:
-        settled = _in_background(call, _settle(call))
-    try:
-        await asyncio.shield(settled)
-    except BillingError:
-        failure = failure or store_down()
-    if not whole and failure is None:
-        failure = upstream_failed(f"{call.target.where} broke off its answer.")
-    yield _event(DONE) if failure is None else _event(failure.body())
-
-
-def _forwarded(call: _Call, data: bytes) -> bytes:
-    """The event as the client gets it: with the name it asked for; without the usage that only we asked for."""
-    try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise upstream_failed(f"{call.target.where} sent an event that can't be read.") from error
-    if not isinstance(chunk, dict):
-        raise upstream_failed(f"{call.target.where} sent an event that can't be read.")
-    if "error" in chunk:
-        raise upstream_failed(f"{call.target.where} failed in the middle of its answer.")
-    call.tally.see(chunk)
-    if not call.asked.include_usage and "usage" in chunk:
-        if not chunk.get("choices"):
-            return b""
-        del chunk["usage"]
-    if "model" in chunk:
-        chunk["model"] = call.target.model
-    return _event(orjson.dumps(chunk))
-
-
-async def _settle(call: _Call) -> Receipt:
-    """Make the call's use final; the counters and the ledger move in one durable transaction."""
-    settlement = Settlement(
-        id=call.row.id,
-        quantities=call.tally.quantities(),
-        quality="measured" if call.tally.measured else "estimated",
-        raw_usage=call.tally.usage,
-        ended_at=datetime.now(UTC),
-    )
-    try:
-        call.answer.receipt = await call.runtime.batcher.settle(settlement)
-    except DatabaseDown as error:
-        log.error("call %s could not be settled; the sweep will (%s)", call.row.id, error)
+        attempt.close(asking, error.status, error.code or "")
         raise
+    except DatabaseDown as error:
+        attempt.close(asking, 503, "store_unavailable")
+        raise store_down() from error
+    except BaseException:
+        attempt.close(asking, 499, "client_gone")
+        raise
+
+
+async def _streamed(asking: Asking, route: Route) -> Answer:
+    """A stream whose target may have to wake. Its headers name the target, so what may spill is waited for."""
+    first = asyncio.create_task(_try_all(asking, route))
+    try:
+        while True:
+            done, _ = await asyncio.wait({first}, timeout=COMMENT_AFTER_S)
+            if done:
+                first.result()
+                return asking.answer
+            if asking.wait.phase and len(route.order()) == 1:
+                break
+    except BaseException:
+        first.cancel()
+        raise
+    path = "serverless" if asking.wait.where == asking.asked.model or route.alias else "hosted"
+    asking.answer.headers |= {"x-modelport-path": path, "x-modelport-target": asking.wait.where}
+    asking.answer.stream = _comments(asking, first)
+    return asking.answer
+
+
+async def _comments(asking: Asking, first: "asyncio.Task[None]") -> AsyncIterator[bytes]:
+    """SSE comments until the target answers; from then on its own events, or the error that ended the wait."""
+    began = time.monotonic()
+    try:
+        while not first.done():
+            yield _comment(asking.wait, time.monotonic() - began + COMMENT_AFTER_S)
+            await asyncio.wait({first}, timeout=COMMENT_AFTER_S)
+        first.result()
+    except WireError as error:
+        attempt.close(asking, error.status, error.code or "")
+        yield attempt.sink(asking, asking.asked.model).failure(error)
+        return
+    except DatabaseDown:
+        attempt.close(asking, 503, "store_unavailable")
+        yield attempt.sink(asking, asking.asked.model).failure(store_down())
+        return
+    except BaseException:
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await first
+        if asking.inner is not None:
+            await asking.inner.aclose()  # type: ignore[attr-defined]
+        attempt.close(asking, 499, "client_gone")
+        raise
+    inner = asking.inner
+    assert inner is not None  # noqa: S101 - a stream was asked for
+    async with contextlib.aclosing(inner) as events:  # type: ignore[type-var]
+        async for event in events:
+            yield event
+
+
+def _comment(wait: Wait, waited_s: float) -> bytes:
+    expected = f" expected_s={wait.expected_s:.0f}" if wait.expected_s else ""
+    return f": modelport phase={wait.phase or 'starting'} waited_s={waited_s:.0f}{expected}\n\n".encode()
+
+
+async def _try_all(asking: Asking, route: Route) -> None:
+    """One target after the other, until one answers. The last failure is the client's."""
+    order = route.order()
+    failure: WireError | None = None
+    for place, name in enumerate(order):
+        is_last = place == len(order) - 1
+        try:
+            target = await _ready(asking, route, name, is_last=is_last)
+            if place and asking.slept and not await _within_cap(asking, route, target):
+                continue
+            await _try_one(asking, target)
+        except WireError as error:
+            failure = error
+            asking.slept = asking.slept or error.code == "deployment_not_ready"
+            if error.next is Next.NOTHING or is_last or (error.code == "deployment_not_ready" and not route.spills):
+                break
+            continue
+        for shadow in route.shadowed():
+            _send_shadow(asking, shadow)
+        return
+    raise failure or upstream_failed("No target of this alias could be tried.", status=503)
+
+
+async def _ready(asking: Asking, route: Route, name: str, *, is_last: bool) -> Target:
+    """The target once it is awake. An alias may say how long that may take, the client may ask for less or more."""
+    if found := asking.runtime.router.look(asking.caller, name):
+        return found
+    wait = asking.wait
+    if wait.hold_s is None and route.hold_s is not None and not is_last:
+        wait = Wait(route.hold_s)
+    elif wait.hold_s is None and route.hold_s is not None:
+        wait.hold_s = route.hold_s
+    metrics.HELD.inc()
+    try:
+        return await asking.runtime.router.find(asking.caller, name, wait)
     finally:
-        call.runtime.end(call.row.id)
-    return call.answer.receipt
+        metrics.HELD.dec()
 
 
-async def _give_up(call: _Call) -> None:
-    """It failed before its first byte: release what it held, also when this task is being cancelled."""
-    call.runtime.end(call.row.id)
-    if call.answer.receipt is None:
-        await asyncio.shield(_in_background(call, call.runtime.batcher.void(call.row.id)))
+async def _within_cap(asking: Asking, route: Route, target: Target) -> bool:
+    if route.spill_cap_usd is None:
+        return True
+    prices = await asking.runtime.prices(target.sku)
+    return max(prices.values(), default=Decimal(0)) * PER_MILLION <= route.spill_cap_usd
 
 
-def _in_background(call: _Call, work: Any) -> "asyncio.Task[Any]":
-    """Goes on though its caller is cancelled; the runtime waits for it before it closes."""
-    task = asyncio.get_running_loop().create_task(work)
-    call.runtime.settling.add(task)
-    task.add_done_callback(call.runtime.settling.discard)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
+async def _try_one(asking: Asking, target: Target) -> None:
+    """Up to ATTEMPTS calls to one target, with a growing pause that honours retry-after. Each is reserved anew."""
+    breaker, name = asking.runtime.breaker, f"{target.base_url} {target.upstream_model}"
+    for number in range(ATTEMPTS):
+        if not breaker.allows(name):
+            wait = {"retry-after": str(breaker.retry_after_s(name))}
+            text = f"{target.where} failed several times in a row and is left alone for a moment."
+            raise upstream_failed(text, status=503, headers=wait, after=Next.ANOTHER_TARGET)
+        asking.entry.attempts += 1
+        try:
+            await attempt.run(asking, target)
+        except WireError as error:
+            metrics.ATTEMPTS.labels(outcome=str(error.status)).inc()
+            if error.next is Next.NOTHING or error.status == 429:
+                breaker.undecided(name)
+            else:
+                breaker.failed(name)
+            pause = _pause(error, number)
+            if error.next is not Next.THE_SAME_AGAIN or number == ATTEMPTS - 1 or pause > LONGEST_PAUSE_S:
+                raise
+            await asyncio.sleep(pause)
+            target = asking.runtime.router.look(asking.caller, target.model) or target
+        except BaseException:
+            breaker.undecided(name)
+            raise
+        else:
+            breaker.succeeded(name)
+            metrics.ATTEMPTS.labels(outcome="ok").inc()
+            return
 
 
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
+def _pause(error: WireError, number: int) -> float:
+    """Seconds to the next attempt: what the target asked for, else doubling with jitter."""
+    asked = error.headers.get("retry-after", "")
+    if asked.replace(".", "", 1).isdigit():
+        return float(asked)
+    if asked:
+        return LONGEST_PAUSE_S + 1  # a date: longer than we would wait
+    return FIRST_PAUSE_S * float(2**number) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+
+
+def _send_shadow(asking: Asking, name: str) -> None:
+    """A copy whose answer goes nowhere. It has a reservation and a line on the bill of its own."""
+    runtime = asking.runtime
+    if len(runtime.shadows) >= MOST_SHADOWS:
+        return
+    task = asyncio.create_task(_shadow(asking, name))
+    runtime.shadows.add(task)
+    task.add_done_callback(runtime.shadows.discard)
+
+
+async def _shadow(asking: Asking, name: str) -> None:
+    body = {key: value for key, value in asking.body.items() if key not in {"stream", "stream_options"}}
+    asked = asking.surface.check(body)
+    entry = Entry(asking.caller.team_id, asking.request_id, asking.caller.api_key_name, "shadow", name, False)
+    copy = Asking(asking.runtime, asking.caller, asking.surface, body, asked, asking.request_id, entry)
+    copy.shadow_of = asking.asked.model
+    try:
+        target = await asking.runtime.router.find(asking.caller, name, Wait(0))
+        await attempt.run(copy, target)
+    except WireError as error:
+        attempt.close(copy, error.status, error.code or "")
+    except Exception as error:
+        log.info("a shadow of %s failed: %s", asking.asked.model, error)
+        attempt.close(copy, 500, "shadow_failed")

@@ -1,22 +1,52 @@
 """What can go wrong on the wire, and how it is said there.
 
-WireError                 anything that ends a call with a status and an OpenAI-shaped error
+WireError                 anything that ends a call with a status and an error in the shape of the client's API
     bad_request           400, with the field in `param`
     invalid_api_key       401, one text for every kind of bad key
     model_not_found       404, unknown and another team's alike
     not_ready             503, a deployment that can't answer in time
-    upstream_failed       429, 502, 504: what the target did, without its secrets
+    rate_limited          429, a limit of the key or the team
+    upstream_failed       429, 502, 503, 504: what the target did, without its secrets
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
 
+class Next(Enum):
+    """What may be tried after a target failed before its first byte."""
+
+    NOTHING = "nothing"
+    ANOTHER_TARGET = "another target"
+    THE_SAME_AGAIN = "the same again"
+
+
+_ANTHROPIC_TYPES = MappingProxyType(
+    {
+        400: "invalid_request_error",
+        401: "authentication_error",
+        402: "billing_error",
+        403: "permission_error",
+        404: "not_found_error",
+        405: "invalid_request_error",
+        409: "invalid_request_error",
+        413: "request_too_large",
+        422: "invalid_request_error",
+        429: "rate_limit_error",
+        503: "overloaded_error",
+        504: "timeout_error",
+    }
+)
+
+
 @dataclass(slots=True)
 class WireError(Exception):
-    """An answer in the shape of OpenAI's API: {"error": {"message", "type", "param", "code"}}."""
+    """An answer in the shape of OpenAI's API: {"error": {"message", "type", "param", "code"}}, or of Anthropic's:
+    {"type": "error", "error": {"type", "message"}, "request_id"}."""
 
     status: int
     message: str
@@ -24,12 +54,19 @@ class WireError(Exception):
     code: str | None = None
     param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    next: Next = Next.NOTHING
 
     def body(self) -> bytes:
         return orjson.dumps({"error": self.shape()})
 
     def shape(self) -> dict[str, Any]:
         return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+    def anthropic_body(self, request_id: str) -> bytes:
+        kind = "billing_error" if self.code == "insufficient_quota" else _ANTHROPIC_TYPES.get(self.status, "api_error")
+        message = f"{self.param}: {self.message}" if self.param else self.message
+        shape = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+        return orjson.dumps(shape)
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> WireError:
@@ -51,12 +88,15 @@ def model_not_found(name: str) -> WireError:
         f"The model `{name[:200]}` does not exist or your team has no access to it. GET /v1/models lists yours.",
         code="model_not_found",
         param="model",
+        next=Next.ANOTHER_TARGET,
     )
 
 
 def not_ready(message: str, *, retry_after_s: int = 5) -> WireError:
     headers = {"retry-after": str(retry_after_s), "x-should-retry": "true"}
-    return WireError(503, message, type="server_error", code="deployment_not_ready", headers=headers)
+    return WireError(
+        503, message, type="server_error", code="deployment_not_ready", headers=headers, next=Next.ANOTHER_TARGET
+    )
 
 
 def store_down() -> WireError:
@@ -70,6 +110,16 @@ def budget_spent(message: str) -> WireError:
     return WireError(429, message, type="insufficient_quota", code="insufficient_quota", headers=headers)
 
 
-def upstream_failed(message: str, *, status: int = 502, headers: dict[str, str] | None = None) -> WireError:
+def rate_limited(message: str, *, retry_after_s: float, headers: dict[str, str]) -> WireError:
+    wait = {
+        "retry-after": str(max(1, round(retry_after_s + 0.5))),
+        "retry-after-ms": str(int(retry_after_s * 1000) + 1),
+    }
+    return WireError(429, message, type="rate_limit_error", code="rate_limit_exceeded", headers=headers | wait)
+
+
+def upstream_failed(
+    message: str, *, status: int = 502, headers: dict[str, str] | None = None, after: Next = Next.THE_SAME_AGAIN
+) -> WireError:
     kind, code = ("rate_limit_error", "rate_limit_exceeded") if status == 429 else ("server_error", "upstream_error")
-    return WireError(status, message, type=kind, code=code, headers=headers or {})
+    return WireError(status, message, type=kind, code=code, headers=headers or {}, next=after)

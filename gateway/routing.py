@@ -1,4 +1,5 @@
-"""Name -> target. A hosted name leads to a provider or the platform's own deployment, TEAM/NAME to the team's own."""
+"""Name -> targets. A hosted name leads to a provider or to the platform's own deployment, TEAM/NAME to the team's
+deployment, TEAM/ALIAS to what the team put behind it. A sleeper is woken once, and waited for up to a bound."""
 
 import asyncio
 import functools
@@ -11,22 +12,25 @@ from billing.pricing import INCLUDED_TOKENS
 from catalog import offers
 from catalog.offers import HostedRoute
 from deployments import endpoints, operations
-from deployments.endpoints import Endpoint
+from deployments.endpoints import Address, Endpoint
+from gateway import aliases
+from gateway.aliases import Route
 from gateway.auth import Caller
-from gateway.errors import WireError, bad_request, model_not_found, not_ready
+from gateway.errors import Next, WireError, model_not_found, not_ready
 from gateway.stores import Stores
 
 FRESH_S = 2.0
-LOOK_AGAIN_S = 0.2
+LOOK_AGAIN_S = 0.1
 READY, ASLEEP, FAILED = "ready", "asleep", "failed"
 ON_ITS_WAY = frozenset({"pending", "downloading", "starting", "waking", "updating", ASLEEP})
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one call goes, and under which sku its tokens are priced."""
+    """Where one call goes, and under which sku its tokens are priced. `wire` names its adapter."""
 
     path: str
+    wire: str
     model: str
     model_name: str
     sku: str
@@ -36,6 +40,7 @@ class Target:
     where: str
     deployment_name: str = ""
     deployment_id: UUID | None = None
+    replica: str = ""
     context_tokens: int | None = None
 
 
@@ -46,21 +51,50 @@ class Table:
     read_at: float
     hosted: dict[str, HostedRoute]
     endpoints: dict[str, Endpoint]
+    aliases: dict[str, Route]
+
+
+@dataclass(slots=True)
+class Wait:
+    """What a held call waits for; `phase` is empty until it has to wait."""
+
+    hold_s: float | None = None
+    phase: str = ""
+    expected_s: float | None = None
+    model: str = ""
+    path: str = ""
+    where: str = ""
 
 
 class Router:
+    """One per event loop. What it remembers is a few seconds old at most, and can be lost."""
+
     def __init__(self, stores: Stores, *, hold_s: float) -> None:
         self._stores = stores
         self._hold_s = hold_s
         self._table: Table | None = None
         self._reading = asyncio.Lock()
+        self._waking: dict[UUID, asyncio.Task[object]] = {}
+        self.outstanding: dict[str, int] = {}
 
-    async def find(self, caller: Caller, name: str) -> Target:
+    async def route(self, caller: Caller, name: str) -> Route:
+        """The targets to try, in order: one for a plain name, several for an alias."""
+        table = await self.table(max_age_s=FRESH_S)
+        found = table.aliases.get(name)
+        if found is None and _named(table, caller, name) is None:
+            table = await self.table(max_age_s=LOOK_AGAIN_S)
+            found = table.aliases.get(name)
+        if found is None or found.team_id != caller.team_id:
+            return Route.of(name)
+        return found
+
+    async def find(self, caller: Caller, name: str, wait: Wait | None = None) -> Target:
         """The target, once it can answer: a call for what is starting or asleep is held up to a bound."""
-        end = time.monotonic() + self._hold_s
-        max_age_s, woken = FRESH_S, False
+        wait = wait or Wait()
+        began, end = time.monotonic(), None
+        max_age_s = FRESH_S
         while True:
-            found = _resolve(await self.table(max_age_s=max_age_s), caller, name)
+            found = self._resolve(await self.table(max_age_s=max_age_s), caller, name)
             if isinstance(found, Target):
                 return found
             if found is None:
@@ -68,17 +102,27 @@ class Router:
                     raise model_not_found(name)
             elif found.status not in ON_ITS_WAY and max_age_s <= LOOK_AGAIN_S:
                 raise _cannot_answer(found, name)
-            elif time.monotonic() > end:
-                raise not_ready(f"`{name}` is {found.status}: {found.reason}. It did not become ready in time.")
-            elif found.status == ASLEEP and not woken:
-                woken = True
-                await self._stores.ask(functools.partial(operations.wake, found.deployment_id))
+            else:
+                end = end or began + self._bound(found, wait)
+                if time.monotonic() >= end:
+                    raise _too_late(found, name)
+                _note(wait, found, caller)
+                if found.status == ASLEEP:
+                    await self._wake(found.deployment_id)
             if max_age_s <= LOOK_AGAIN_S:
                 await asyncio.sleep(LOOK_AGAIN_S)
             max_age_s = LOOK_AGAIN_S
 
+    def look(self, caller: Caller, name: str) -> Target | None:
+        """The target, if it is known to be ready just now; nothing is waited for."""
+        table = self._table
+        if table is None or time.monotonic() - table.read_at > FRESH_S:
+            return None
+        found = self._resolve(table, caller, name)
+        return found if isinstance(found, Target) else None
+
     async def models(self, caller: Caller) -> list[dict[str, Any]]:
-        """What this caller can call now, both paths, as OpenAI lists models."""
+        """What this caller can call now, both paths and the team's aliases, as OpenAI lists models."""
         table = await self.table(max_age_s=FRESH_S)
         hosted = [
             _listed(name, "hosted", owner=route.provider_name)
@@ -90,7 +134,12 @@ class Router:
             for name, endpoint in table.endpoints.items()
             if endpoint.team_id == caller.team_id and endpoint.status in ON_ITS_WAY | {READY}
         ]
-        return sorted(hosted, key=lambda model: str(model["id"])) + own
+        named = [
+            _listed(name, "alias", owner=caller.team_slug)
+            for name, route in table.aliases.items()
+            if route.team_id == caller.team_id
+        ]
+        return sorted(hosted, key=lambda model: str(model["id"])) + own + named
 
     async def table(self, *, max_age_s: float) -> Table:
         """Read at most once at a time, however many ask."""
@@ -102,32 +151,61 @@ class Router:
             self._table = await self._stores.ask(_read)
             return self._table
 
+    def _bound(self, endpoint: Endpoint, wait: Wait) -> float:
+        longest = float(endpoint.hold_s if endpoint.hold_s is not None else self._hold_s)
+        return longest if wait.hold_s is None else min(wait.hold_s, max(longest, self._hold_s))
+
+    async def _wake(self, deployment_id: UUID) -> None:
+        """Once for all callers of this process that wait; across processes it is safe to repeat."""
+        task = self._waking.get(deployment_id)
+        if task is None:
+            task = asyncio.create_task(self._stores.ask(functools.partial(operations.wake, deployment_id)))
+            self._waking[deployment_id] = task
+            task.add_done_callback(lambda _: self._waking.pop(deployment_id, None))
+        await asyncio.shield(task)
+
+    def _resolve(self, table: Table, caller: Caller, name: str) -> Target | Endpoint | None:
+        """A target that can answer, the endpoint that can't yet, or None."""
+        found = _named(table, caller, name)
+        if isinstance(found, HostedRoute):
+            if not found.callable_now:
+                raise WireError(
+                    400, found.why_not, code="provider_key_missing", param="model", next=Next.ANOTHER_TARGET
+                )
+            if found.wire != "platform":
+                return _provider(found)
+            endpoint = table.endpoints.get(found.upstream_model)
+            replica = self._least_busy(endpoint) if endpoint else None
+            return _hosted_by_platform(found, endpoint, replica) if endpoint and replica else endpoint
+        replica = self._least_busy(found) if found else None
+        return _own(found, replica) if found and replica else found
+
+    def _least_busy(self, endpoint: Endpoint) -> Address | None:
+        if endpoint.status != READY or not endpoint.replicas:
+            return None
+        if len(endpoint.replicas) == 1:
+            return endpoint.replicas[0]
+        return min(endpoint.replicas, key=lambda replica: self.outstanding.get(replica.name, 0))
+
 
 def _read() -> Table:
     read_at = time.monotonic()
     hosted = {route.model_slug: route for route in offers.hosted_routes()}
     own = {endpoint.endpoint_model: endpoint for endpoint in endpoints.live_endpoints()}
-    return Table(read_at, hosted, own)
+    return Table(read_at, hosted, own, aliases.routes())
 
 
-def _resolve(table: Table, caller: Caller, name: str) -> Target | Endpoint | None:
-    """A target that can answer, the endpoint that can't yet, or None."""
+def _named(table: Table, caller: Caller, name: str) -> HostedRoute | Endpoint | None:
     if route := table.hosted.get(name):
-        if not route.callable_now:
-            raise bad_request(route.why_not, param="model", code="provider_key_missing")
-        if route.wire != "platform":
-            return _provider(route)
-        endpoint = table.endpoints.get(route.upstream_model)
-        return _hosted_by_platform(route, endpoint) if endpoint else None
+        return route
     endpoint = table.endpoints.get(name)
-    if endpoint is None or endpoint.team_id != caller.team_id:
-        return None
-    return _own(endpoint) if endpoint.status == READY and endpoint.address else endpoint
+    return endpoint if endpoint is not None and endpoint.team_id == caller.team_id else None
 
 
 def _provider(route: HostedRoute) -> Target:
     return Target(
         path="hosted",
+        wire=route.wire,
         model=route.model_slug,
         model_name=route.model_name,
         sku=route.sku,
@@ -139,37 +217,52 @@ def _provider(route: HostedRoute) -> Target:
     )
 
 
-def _hosted_by_platform(route: HostedRoute, endpoint: Endpoint) -> Target | Endpoint:
-    if endpoint.status != READY or not endpoint.address:
-        return endpoint
+def _hosted_by_platform(route: HostedRoute, endpoint: Endpoint, replica: Address) -> Target:
     return Target(
         path="hosted",
+        wire="platform",
         model=route.model_slug,
         model_name=route.model_name,
         sku=route.sku,
-        base_url=f"{endpoint.address}/v1",
-        api_key=endpoint.key,
+        base_url=f"{replica.url}/v1",
+        api_key=replica.key,
         upstream_model=endpoint.endpoint_model,
         where=route.provider_name,
         deployment_id=endpoint.deployment_id,
+        replica=replica.name,
         context_tokens=endpoint.context_tokens,
     )
 
 
-def _own(endpoint: Endpoint) -> Target:
+def _own(endpoint: Endpoint, replica: Address) -> Target:
     return Target(
         path="serverless",
+        wire="platform",
         model=endpoint.endpoint_model,
         model_name=endpoint.model_name,
         sku=INCLUDED_TOKENS,
-        base_url=f"{endpoint.address}/v1",
-        api_key=endpoint.key,
+        base_url=f"{replica.url}/v1",
+        api_key=replica.key,
         upstream_model=endpoint.endpoint_model,
         where=endpoint.endpoint_model,
         deployment_name=endpoint.name,
         deployment_id=endpoint.deployment_id,
+        replica=replica.name,
         context_tokens=endpoint.context_tokens,
     )
+
+
+def _note(wait: Wait, endpoint: Endpoint, caller: Caller) -> None:
+    wait.phase, wait.expected_s = endpoint.status, endpoint.expected_start_s
+    wait.where = endpoint.endpoint_model if endpoint.team_id == caller.team_id else "Modelport"
+
+
+def _too_late(endpoint: Endpoint, name: str) -> WireError:
+    left = max(2, round(endpoint.expected_start_s or 5))
+    text = f"`{name}` is {endpoint.status}: {endpoint.reason or 'on its way'}. It did not become ready in time."
+    error = not_ready(text, retry_after_s=left)
+    error.headers["x-modelport-state"] = endpoint.status
+    return error
 
 
 def _cannot_answer(endpoint: Endpoint, name: str) -> WireError:

@@ -13,8 +13,13 @@ from billing import pricing
 from billing.batching import Batcher, conninfo_from_settings
 from billing.errors import NoPrice
 from deployments import endpoints
+from gateway import idempotency, metrics
 from gateway.auth import Doorkeeper
-from gateway.errors import WireError
+from gateway.breaker import Breaker
+from gateway.errors import Next, WireError
+from gateway.idempotency import Claim
+from gateway.journal import Journal
+from gateway.limits import Admission, Limiter
 from gateway.routing import Router, Target
 from gateway.stores import Stores
 from gateway.upstream import Upstream
@@ -26,7 +31,6 @@ LEASE_S = 30
 RENEW_S = 5.0
 TOUCH_S = 1.0
 PRICE_FRESH_S = 4.0
-DRAIN_S = 3.0
 
 
 class Runtime:
@@ -36,10 +40,18 @@ class Runtime:
         self.doorkeeper = Doorkeeper(self.stores)
         self.router = Router(self.stores, hold_s=settings.GATEWAY_HOLD_S)
         self.upstream = Upstream()
+        self.limiter = Limiter(settings.REDIS_URL)
+        self.breaker = Breaker()
+        self.journal = Journal()
         self.in_flight: dict[UUID, Tally] = {}
         self.settling: set[asyncio.Task[object]] = set()
+        self.shadows: set[asyncio.Task[object]] = set()
+        self.pumps: set[asyncio.Task[object]] = set()
+        self.claims: set[Claim] = set()
+        self.admissions: dict[str, Admission] = {}
         self._called: set[UUID] = set()
         self._busy: dict[UUID, UUID] = {}
+        self._replicas: dict[UUID, str] = {}
         self._prices: dict[str, tuple[float, dict[str, Decimal]]] = {}
         self._clock: asyncio.Task[None] | None = None
 
@@ -49,15 +61,20 @@ class Runtime:
 
     async def close(self) -> None:
         """Let calls in flight settle for a moment, then let go."""
-        end = time.monotonic() + DRAIN_S
-        while (self.in_flight or self.settling) and time.monotonic() < end:  # noqa: ASYNC110 - once, at the end
+        end = time.monotonic() + settings.GATEWAY_DRAIN_S
+        while (self.in_flight or self.settling or self.pumps) and time.monotonic() < end:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.05)
         if self._clock:
             self._clock.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._clock
+        for task in self.shadows | self.pumps:
+            task.cancel()
+        await asyncio.gather(*self.shadows, *self.pumps, return_exceptions=True)
         await self.upstream.close()
         await self.batcher.close()
+        await self.limiter.close()
+        await self.journal.write(self.stores)
         self.stores.close()
 
     async def prices(self, sku: str) -> dict[str, Decimal]:
@@ -67,19 +84,31 @@ class Runtime:
             try:
                 prices = await self.stores.ask(lambda: pricing.prices_at(sku))
             except NoPrice as error:
-                raise WireError(503, str(error), type="server_error", code="price_unknown") from error
+                raise WireError(
+                    503, str(error), type="server_error", code="price_unknown", next=Next.ANOTHER_TARGET
+                ) from error
             self._prices[sku] = (time.monotonic() + PRICE_FRESH_S, prices)
         return prices
 
     def begin(self, call_id: UUID, tally: Tally, target: Target) -> None:
         """From now on the call's lease is renewed and its deployment's idle clock stands still."""
         self.in_flight[call_id] = tally
+        metrics.IN_FLIGHT.inc()
+        if target.replica:
+            self.router.outstanding[target.replica] = self.router.outstanding.get(target.replica, 0) + 1
+            self._replicas[call_id] = target.replica
         if target.deployment_id:
             self._busy[call_id] = target.deployment_id
             self._called.add(target.deployment_id)
 
     def end(self, call_id: UUID) -> None:
-        self.in_flight.pop(call_id, None)
+        if self.in_flight.pop(call_id, None) is None:
+            return
+        metrics.IN_FLIGHT.dec()
+        if replica := self._replicas.pop(call_id, None):
+            left = self.router.outstanding.pop(replica, 1) - 1
+            if left > 0:
+                self.router.outstanding[replica] = left
         if deployment_id := self._busy.pop(call_id, None):
             self._called.add(deployment_id)
 
@@ -89,11 +118,20 @@ class Runtime:
             await asyncio.sleep(TOUCH_S)
             try:
                 await self._touch()
-                if time.monotonic() - renewed > RENEW_S and self.in_flight:
+                await self.journal.write(self.stores)
+                if time.monotonic() - renewed > RENEW_S:
                     renewed = time.monotonic()
-                    await self.batcher.renew({key: t.estimate() for key, t in self.in_flight.items()}, LEASE_S)
+                    await self._renew()
             except Exception as error:
                 log.warning("gateway clock: %s", error)
+
+    async def _renew(self) -> None:
+        """Whatever this process holds goes on being held: reservations, places under a limit, idempotency keys."""
+        self.limiter.renew(list(self.admissions.values()))
+        if self.in_flight:
+            await self.batcher.renew({key: t.estimate() for key, t in self.in_flight.items()}, LEASE_S)
+        if claims := list(self.claims):
+            await self.stores.ask(lambda: idempotency.renew(claims))
 
     async def _touch(self) -> None:
         called = self._called | set(self._busy.values())
@@ -109,6 +147,8 @@ _starting: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
 async def runtime_for_this_loop() -> Runtime:
     """The event loop's one runtime, started on first use; the site's playground and the gateway share it."""
     loop = asyncio.get_running_loop()
+    if runtime := _runtimes.get(loop):
+        return runtime
     async with _starting.setdefault(loop, asyncio.Lock()):
         if loop not in _runtimes:
             runtime = Runtime()

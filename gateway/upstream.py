@@ -6,8 +6,9 @@ from typing import Any
 import aiohttp
 import orjson
 
-from gateway.errors import WireError, bad_request, upstream_failed
-from gateway.protocols import openai
+from gateway.adapters import ADAPTERS
+from gateway.errors import Next, WireError, bad_request, upstream_failed
+from gateway.protocols.asked import context_exceeded
 from gateway.routing import Target
 
 CONNECT_S = 5
@@ -29,18 +30,17 @@ class Upstream:
         await self._kept.close()
         await self._fresh.close()
 
-    async def open(self, target: Target, sent: bytes, *, request_id: str) -> aiohttp.ClientResponse:
+    async def open(self, target: Target, path: str, sent: bytes, *, request_id: str) -> aiohttp.ClientResponse:
         """The target's answer, its head read, status 200; or a WireError that says what the target did."""
-        headers = {
-            "authorization": f"Bearer {target.api_key}",
-            "content-type": "application/json",
-            "x-request-id": request_id,
-        }
+        headers = {"content-type": "application/json", "x-request-id": request_id}
+        headers |= ADAPTERS[target.wire].headers(target.api_key)
         sessions = (self._fresh,) if target.deployment_id else (self._kept, self._fresh)
         try:
-            response = await self._post(sessions, target, sent, headers)
+            response = await _post(sessions, target.base_url + path, sent, headers)
         except TimeoutError as error:
-            raise upstream_failed(f"{target.where} did not answer in time.", status=504) from error
+            raise upstream_failed(
+                f"{target.where} did not answer in time.", status=504, after=Next.ANOTHER_TARGET
+            ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise upstream_failed(f"{target.where} can't be reached.") from error
         if response.status != 200:
@@ -48,16 +48,17 @@ class Upstream:
                 raise await _refusal(target, response)
         return response
 
-    async def _post(
-        self, sessions: tuple[aiohttp.ClientSession, ...], target: Target, sent: bytes, headers: dict[str, str]
-    ) -> aiohttp.ClientResponse:
-        """A kept connection that was closed under us is tried once more on a fresh one, before any byte came."""
-        for session in sessions[:-1]:
-            try:
-                return await session.post(f"{target.base_url}/chat/completions", data=sent, headers=headers)
-            except RESET:
-                continue
-        return await sessions[-1].post(f"{target.base_url}/chat/completions", data=sent, headers=headers)
+
+async def _post(
+    sessions: tuple[aiohttp.ClientSession, ...], url: str, sent: bytes, headers: dict[str, str]
+) -> aiohttp.ClientResponse:
+    """A kept connection that was closed under us is tried once more on a fresh one, before any byte came."""
+    for session in sessions[:-1]:
+        try:
+            return await session.post(url, data=sent, headers=headers, allow_redirects=False)
+        except RESET:
+            continue
+    return await sessions[-1].post(url, data=sent, headers=headers, allow_redirects=False)
 
 
 async def _refusal(target: Target, response: aiohttp.ClientResponse) -> WireError:
@@ -65,18 +66,23 @@ async def _refusal(target: Target, response: aiohttp.ClientResponse) -> WireErro
     error = await _error_of(response)
     message = str(error.get("message") or "")[:500]
     if error.get("type") == "exceed_context_size_error":
-        return openai.context_exceeded(int(error.get("n_prompt_tokens") or 0), int(error.get("n_ctx") or 0))
+        found: WireError = context_exceeded(int(error.get("n_prompt_tokens") or 0), int(error.get("n_ctx") or 0))
+        return found
+    wait = {"retry-after": response.headers["retry-after"]} if "retry-after" in response.headers else {}
     match response.status:
-        case 400 | 413 | 422:
+        case 400 | 404 | 413 | 422 | 501:
             code = error.get("code") if isinstance(error.get("code"), str) else None
             return bad_request(f"{target.where} refused the request: {message}", code=code or "upstream_refused")
         case 429:
-            headers = {"retry-after": response.headers.get("retry-after", "5")}
-            return upstream_failed(f"{target.where} is at its rate limit.", status=429, headers=headers)
+            wait = wait or {"retry-after": "5"}
+            return upstream_failed(f"{target.where} is at its rate limit.", status=429, headers=wait)
         case 401 | 403:
-            return upstream_failed(f"{target.where} refused this portal's key. An admin can set another.")
-        case 503:
-            return upstream_failed(f"{target.where} is not available just now.", headers={"retry-after": "2"})
+            return upstream_failed(
+                f"{target.where} refused this portal's key. An admin can set another.", after=Next.ANOTHER_TARGET
+            )
+        case 503 | 529:
+            wait = wait or {"retry-after": "2"}
+            return upstream_failed(f"{target.where} is not available just now.", status=503, headers=wait)
         case status:
             return upstream_failed(f"{target.where} failed with status {status}.")
 

@@ -1,57 +1,98 @@
 """From what an upstream reports (or, if it reports nothing, from what came through) to disjoint token classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from billing.meters import TOKENS_INPUT, TOKENS_INPUT_CACHED, TOKENS_OUTPUT
+from billing.meters import (
+    TOKENS_INPUT,
+    TOKENS_INPUT_CACHE_WRITE,
+    TOKENS_INPUT_CACHE_WRITE_1H,
+    TOKENS_INPUT_CACHED,
+    TOKENS_OUTPUT,
+)
 
 CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one call has used so far. `usage` is the provider's own object once it has come."""
+    """What one call has used so far. `usage` is the provider's own object, `counted` its classes in tokens; `whole`
+    once the number that ends a call has come."""
 
     prompt_estimate: int
+    has_output: bool = True
     usage: dict[str, Any] | None = None
+    counted: dict[str, int] = field(default_factory=dict)
+    whole: bool = False
     characters: int = 0
     chunks: int = 0
+    first_byte_at: float = 0.0
 
-    def see(self, chunk: dict[str, Any]) -> None:
-        """Read one answer or one chunk: usage from wherever it stands, and the text that was delivered."""
-        usage = chunk.get("usage")
-        if isinstance(usage, dict) and _count(usage, "prompt_tokens") is not None:
-            self.usage = usage
-        for choice in chunk.get("choices") or ():
-            part = choice.get("delta") or choice.get("message") or {}
-            text = part.get("content") or part.get("reasoning_content") or ""
-            if text or part.get("tool_calls"):
-                self.chunks += 1
-                self.characters += len(text) if isinstance(text, str) else 0
+    def delivered(self, text: str | None) -> None:
+        """A piece of the answer came: for the estimate, should no count follow."""
+        self.chunks += 1
+        self.characters += len(text or "")
+
+    def openai(self, usage: Any) -> None:
+        """OpenAI's usage object: prompt tokens include the cached ones. The last one that comes counts."""
+        if not isinstance(usage, dict) or _count(usage, "prompt_tokens") is None:
+            return
+        prompt = _count(usage, "prompt_tokens") or 0
+        details = usage.get("prompt_tokens_details")
+        details = details if isinstance(details, dict) else {}
+        cached = min(_count(details, "cached_tokens") or 0, prompt)
+        written = min(_count(details, "cache_creation_tokens") or 0, prompt - cached)
+        self.usage, self.whole = usage, True
+        self.counted = {
+            TOKENS_INPUT.name: prompt - cached - written,
+            TOKENS_INPUT_CACHED.name: cached,
+            TOKENS_INPUT_CACHE_WRITE.name: written,
+            TOKENS_OUTPUT.name: _count(usage, "completion_tokens") or 0,
+        }
+
+    def anthropic(self, usage: Any, *, final: bool) -> None:
+        """Anthropic's usage object: classes are disjoint already. A stream's comes in two parts; the later wins."""
+        if not isinstance(usage, dict):
+            return
+        self.usage = (self.usage or {}) | {name: value for name, value in usage.items() if value is not None}
+        merged = self.usage
+        if _count(merged, "input_tokens") is None:
+            return
+        written = _count(merged, "cache_creation_input_tokens") or 0
+        split = merged.get("cache_creation")
+        hour = min(_count(split, "ephemeral_1h_input_tokens") or 0, written) if isinstance(split, dict) else 0
+        self.counted = {
+            TOKENS_INPUT.name: _count(merged, "input_tokens") or 0,
+            TOKENS_INPUT_CACHED.name: _count(merged, "cache_read_input_tokens") or 0,
+            TOKENS_INPUT_CACHE_WRITE.name: written - hour,
+            TOKENS_INPUT_CACHE_WRITE_1H.name: hour,
+            TOKENS_OUTPUT.name: _count(merged, "output_tokens") or 0,
+        }
+        self.whole = self.whole or (final and _count(usage, "output_tokens") is not None)
 
     @property
     def measured(self) -> bool:
-        return self.usage is not None
+        return self.whole
 
     def quantities(self) -> dict[str, Decimal]:
-        """meter -> tokens, classes disjoint: input without cached, cached, output. Explicit zero is zero."""
-        if self.usage is None:
+        """meter -> tokens, classes disjoint. Explicit zero is zero."""
+        if not self.whole:
             return self.estimate()
-        prompt = _count(self.usage, "prompt_tokens") or 0
-        details = self.usage.get("prompt_tokens_details")
-        cached = (_count(details, "cached_tokens") or 0) if isinstance(details, dict) else 0
-        cached = min(cached, prompt)
-        return {
-            TOKENS_INPUT.name: Decimal(prompt - cached),
-            TOKENS_INPUT_CACHED.name: Decimal(cached),
-            TOKENS_OUTPUT.name: Decimal(_count(self.usage, "completion_tokens") or 0),
-        }
+        return {meter: Decimal(count) for meter, count in self.counted.items()}
 
     def estimate(self) -> dict[str, Decimal]:
-        """Four characters a token, at least one token a chunk; never nothing."""
-        output = max(self.chunks, self.characters // CHARACTERS_PER_TOKEN, 1)
-        return {TOKENS_INPUT.name: Decimal(max(self.prompt_estimate, 1)), TOKENS_OUTPUT.name: Decimal(output)}
+        """What was counted so far; else four characters a token, at least one token a chunk; never nothing."""
+        given = {meter: count for meter, count in self.counted.items() if meter != TOKENS_OUTPUT.name and count}
+        given = given or {TOKENS_INPUT.name: max(self.prompt_estimate, 1)}
+        if self.has_output:
+            given[TOKENS_OUTPUT.name] = max(self.chunks, self.characters // CHARACTERS_PER_TOKEN, 1)
+        return {meter: Decimal(count) for meter, count in given.items()}
+
+    @property
+    def tokens(self) -> int:
+        """All classes together, for the rate limit."""
+        return int(sum(self.quantities().values()))
 
 
 def _count(usage: dict[str, Any], name: str) -> int | None:

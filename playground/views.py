@@ -12,15 +12,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import http
 from accounts.http import TeamRequest, team_required
-from accounts.models import Membership, Role
+from accounts.models import Role
 from billing.errors import BillingError
 from catalog import offers
 from deployments import endpoints
-from gateway import completions
-from gateway.auth import Caller
-from gateway.completions import Answer
+from gateway import auth, completions
+from gateway.attempt import Answer
 from gateway.errors import WireError
-from gateway.protocols import openai
+from gateway.protocols.asked import parse
 from gateway.runtime import runtime_for_this_loop
 
 CALLERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
@@ -51,9 +50,10 @@ async def answer(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     if membership.role not in CALLERS:
         return _error(WireError(403, "Your role in this team may look, not call models.", code="not_allowed"))
     try:
-        body = openai.parse(request.body) | {"stream": True, "stream_options": {"include_usage": True}}
+        body = parse(request.body) | {"stream": True, "stream_options": {"include_usage": True}}
         runtime = await runtime_for_this_loop()
-        found = await completions.chat(runtime, _caller(membership), body, f"req_{uuid4().hex}")
+        caller = await sync_to_async(auth.session_caller)(membership.team)
+        found = await completions.chat(runtime, caller, body, f"req_{uuid4().hex}")
     except WireError as error:
         return _error(error)
     except BillingError as error:
@@ -85,11 +85,6 @@ def _receipt(found: Answer) -> dict[str, Any]:
         "path": found.headers["x-modelport-path"],
         "measured": found.tally.measured,
     }
-
-
-def _caller(membership: Membership) -> Caller:
-    team = membership.team
-    return Caller(team.pk, team.slug, team.time_zone, "playground")
 
 
 def _error(error: WireError) -> JsonResponse:

@@ -20,7 +20,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    await _serve(gateway if scope.get("path", "").startswith("/v1/") else site, scope, receive, send)
+    path = scope.get("path", "")
+    await _serve(gateway if path.startswith("/v1/") or path == "/metrics" else site, scope, receive, send)
 
 
 async def site(scope: Scope, receive: Receive, send: Send) -> None:

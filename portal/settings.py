@@ -178,6 +178,18 @@ INSTANCE_ID = env_str("INSTANCE_ID", "dev")
 # --- gateway ----------------------------------------------------------------------------------------------------
 # How long a call for a deployment that is starting or asleep is held before it is answered with 503.
 GATEWAY_HOLD_S = env_int("GATEWAY_HOLD_S", 30)
+# How long calls in flight may go on after the process was asked to stop.
+GATEWAY_DRAIN_S = env_int("GATEWAY_DRAIN_S", 3)
+# The largest body that is read, in bytes.
+GATEWAY_LARGEST_BODY = env_int("GATEWAY_LARGEST_BODY", 10 * 1024 * 1024)
+# What a team may do where no Limits row says otherwise; 0: no limit.
+GATEWAY_TEAM_RPM = env_int("GATEWAY_TEAM_RPM", 0)
+GATEWAY_TEAM_TPM = env_int("GATEWAY_TEAM_TPM", 0)
+GATEWAY_TEAM_CONCURRENCY = env_int("GATEWAY_TEAM_CONCURRENCY", 0)
+# How long the request log is kept, in days.
+REQUEST_LOG_DAYS = env_int("REQUEST_LOG_DAYS", 30)
+# /metrics: callers of this machine see it; others must send it as a bearer token. Empty: this machine only.
+METRICS_TOKEN = env_secret("METRICS_TOKEN")
 
 # --- celery -----------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL", REDIS_URL)

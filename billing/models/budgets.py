@@ -2,7 +2,7 @@
 
 from django.db import models
 
-from accounts.models import Team
+from accounts.models import ApiKey, Team
 
 
 class Budget(models.Model):
@@ -29,3 +29,29 @@ class Spend(models.Model):
 
     def __str__(self) -> str:
         return f"{self.team_id} {self.month:%Y-%m} {self.settled}"
+
+
+class KeyBudget(models.Model):
+    """A hard monthly cap in USD for one key, inside its team's. No row: no cap of its own."""
+
+    api_key = models.OneToOneField(ApiKey, on_delete=models.CASCADE, related_name="budget")
+    monthly_usd = models.DecimalField(max_digits=14, decimal_places=2)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.api_key}: {self.monthly_usd} USD a month"
+
+
+class KeySpend(models.Model):
+    """One key's month, as Spend is the team's; it outlives the key."""
+
+    api_key_id = models.UUIDField()
+    month = models.DateField()
+    settled = models.DecimalField(max_digits=38, decimal_places=18, default=0)
+    held = models.DecimalField(max_digits=38, decimal_places=18, default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["api_key_id", "month"], name="one_key_spend_per_month")]
+
+    def __str__(self) -> str:
+        return f"{self.api_key_id} {self.month:%Y-%m} {self.settled}"

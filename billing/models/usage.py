@@ -34,6 +34,7 @@ class Reservation(models.Model):
     model_name = models.CharField(max_length=160)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
+    api_key_id = models.UUIDField(null=True, help_text="Whose own cap it is held against, too.")
     prices = models.JSONField(help_text="meter -> unit price as an exact decimal string, in force at started_at.")
     estimate = models.JSONField(help_text="meter -> quantity that a dead owner's call is settled with.")
     amount = models.DecimalField(max_digits=38, decimal_places=18, help_text="USD held against the budget.")

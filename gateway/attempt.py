@@ -1,0 +1,334 @@
+"""One call to one target: reserve, translate, send, forward, settle."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import orjson
+
+from billing import rating
+from billing.errors import BillingError, BudgetSpent, DatabaseDown
+from billing.metering import Call, Receipt, Settlement
+from billing.meters import (
+    TOKENS_INPUT,
+    TOKENS_INPUT_CACHE_WRITE,
+    TOKENS_INPUT_CACHE_WRITE_1H,
+    TOKENS_OUTPUT,
+)
+from gateway import metrics, sse
+from gateway.adapters import ADAPTERS
+from gateway.adapters.base import PATHS, Source
+from gateway.auth import Caller
+from gateway.errors import WireError, bad_request, budget_spent, store_down, upstream_failed
+from gateway.journal import Entry
+from gateway.limits import Admission
+from gateway.protocols.asked import Asked, check_context
+from gateway.routing import Target, Wait
+from gateway.runtime import LEASE_S, Runtime
+from gateway.surfaces import Sink, Surface, Writing
+from gateway.usage import Tally
+
+log = logging.getLogger(__name__)
+
+DEFAULT_OUTPUT_TOKENS = 4096
+OPENAIS_OWN = "api.openai.com"
+
+
+@dataclass(slots=True)
+class Answer:
+    """`body` or `stream` is set. `receipt` is there once the call is settled: for a stream, before its last event."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None
+    receipt: Receipt | None = None
+    tally: Tally = field(default_factory=lambda: Tally(0))
+
+
+@dataclass(slots=True)
+class Asking:
+    """One request on its way through the gateway, whatever the number of its attempts."""
+
+    runtime: Runtime
+    caller: Caller
+    surface: Surface
+    body: dict[str, Any]
+    asked: Asked
+    request_id: str
+    entry: Entry
+    wait: Wait = field(default_factory=Wait)
+    keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None = None
+    shadow_of: str = ""
+    answer: Answer = field(default_factory=Answer)
+    admission: Admission | None = None
+    inner: AsyncIterator[bytes] | None = None
+    slept: bool = False
+    closed: bool = False
+
+
+@dataclass(slots=True)
+class _Call:
+    """One attempt: everything that the steps after `reserve` need."""
+
+    asking: Asking
+    row: Call
+    target: Target
+    tally: Tally
+    source: Source
+    sink: Sink
+    receipt: Receipt | None = None
+
+
+async def run(asking: Asking, target: Target) -> None:
+    """Let the target answer: `asking.answer` has the body or the stream afterwards. Raises WireError if it did not."""
+    check_context(asking.asked, target.context_tokens)
+    path, to_body = _translation(asking, target)
+    call, bound = await _reserve(asking, target)
+    try:
+        sent = to_body(bound) | {"model": target.upstream_model}
+        if bound and OPENAIS_OWN in target.base_url and "max_tokens" not in asking.body and "max_tokens" in sent:
+            sent["max_completion_tokens"] = sent.pop("max_tokens")
+        response = await asking.runtime.upstream.open(target, path, orjson.dumps(sent), request_id=asking.request_id)
+        asking.answer.tally = call.tally
+        asking.answer.headers |= {
+            "x-modelport-path": target.path,
+            "x-modelport-model": target.model,
+            "x-modelport-target": target.where,
+        }
+        if not asking.asked.stream:
+            await _whole(call, response)
+            return
+    except BaseException:
+        await _give_up(call)
+        raise
+    stream = _relay(call, response)
+    await anext(stream)  # begun: from here on its own `finally` settles, whoever drops it
+    asking.inner = stream
+    if asking.answer.stream is None:
+        asking.answer.stream = stream
+
+
+def sink(asking: Asking, model: str, *, native: bool = False) -> Sink:
+    """Who writes for this client: from the target's own objects, or from chat's."""
+    writing = Writing(asking.body, asking.asked, model, asking.request_id)
+    make = asking.surface.native_sink if native else asking.surface.chat_sink or asking.surface.native_sink
+    return make(writing)
+
+
+def close(asking: Asking, status: int, code: str = "") -> None:
+    """The request is over: give back its places, write its line. Only the first time counts."""
+    if asking.closed:
+        return
+    asking.closed = True
+    entry = asking.entry
+    entry.status, entry.code = status, code
+    billed = asking.answer.tally if asking.answer.receipt else None
+    if asking.admission is not None:
+        asking.runtime.admissions.pop(asking.admission.id, None)
+        asking.runtime.limiter.end(asking.admission, billed.tokens if billed else None)
+    if billed is not None and asking.answer.receipt is not None:
+        quantities = billed.quantities()
+        entry.tokens_out = int(quantities.get(TOKENS_OUTPUT.name, 0))
+        entry.tokens_in = int(sum(quantities.values())) - entry.tokens_out
+        entry.cost = asking.answer.receipt.cost
+        metrics.TOKENS.labels(path=entry.path, direction="in").inc(entry.tokens_in)
+        metrics.TOKENS.labels(path=entry.path, direction="out").inc(entry.tokens_out)
+        metrics.COST.labels(path=entry.path).inc(float(entry.cost))
+    asking.runtime.journal.add(entry)
+
+
+def _translation(asking: Asking, target: Target) -> tuple[str, Callable[[int | None], dict[str, Any]]]:
+    """Where the body goes at this target, and how it is said there. Raises 400 for what can't be said there."""
+    surface, adapter = asking.surface, ADAPTERS[target.wire]
+    if surface.name in adapter.native:
+        return PATHS[surface.name], lambda bound: adapter.native_body(surface.name, asking.body, max_tokens=bound)
+    if surface.to_chat is None:
+        raise bad_request(
+            f"{target.model} has no {surface.name.replace('_', ' ')}: {target.where} does not offer it.",
+            param="model",
+            code="unsupported_endpoint",
+        )
+    chat = surface.to_chat(asking.body)
+    return adapter.chat_path(), lambda bound: adapter.chat_body(chat, max_tokens=bound)
+
+
+async def _reserve(asking: Asking, target: Target) -> tuple[_Call, int | None]:
+    """The call, durably let in, and the bound on its output that a budget counts on."""
+    asked, caller, runtime = asking.asked, asking.caller, asking.runtime
+    tally = Tally(asked.prompt_tokens, has_output=asked.has_output)
+    most_output = asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
+    prices = await runtime.prices(target.sku)
+    most = {_dearest_input(prices): Decimal(asked.most_prompt_tokens)}
+    if asked.has_output:
+        most[TOKENS_OUTPUT.name] = Decimal(most_output * asked.choices)
+    row = Call(
+        id=uuid4(),
+        team_id=caller.team_id,
+        time_zone=caller.time_zone,
+        path="hosted" if target.path == "hosted" else "serverless",
+        sku=target.sku,
+        source=f"{target.model} (shadow)" if asking.shadow_of else target.model,
+        model_name=target.model_name,
+        deployment_name=target.deployment_name,
+        api_key_name=caller.api_key_name,
+        api_key_id=caller.api_key_id,
+        prices=prices,
+        estimate=tally.estimate(),
+        most=most,
+        started_at=datetime.now(UTC),
+        lease_s=LEASE_S,
+    )
+    try:
+        let_in = await runtime.batcher.reserve(row)
+    except BudgetSpent as error:
+        raise budget_spent(str(error)) from error
+    except DatabaseDown as error:
+        raise store_down() from error
+    except BillingError as error:  # a class of tokens that nothing prices: refused, never free
+        raise WireError(503, str(error), type="server_error", code="price_unknown") from error
+    runtime.begin(row.id, tally, target)
+    entry = asking.entry
+    entry.model, entry.target, entry.path = target.model, target.where, row.path
+    adapter = ADAPTERS[target.wire]
+    native = asking.surface.name in adapter.native
+    source = (
+        adapter.native_source(asking.surface.name, tally, target.where)
+        if native
+        else adapter.chat_source(tally, target.where)
+    )
+    call = _Call(asking, row, target, tally, source, sink(asking, target.model, native=native))
+    return call, most_output if let_in.capped and asked.has_output else None
+
+
+def _dearest_input(prices: Any) -> str:
+    """The class of input that costs most: what a prompt can at most come to."""
+    classes = (TOKENS_INPUT.name, TOKENS_INPUT_CACHE_WRITE.name, TOKENS_INPUT_CACHE_WRITE_1H.name)
+    return max(classes, key=lambda meter: rating.price_of(meter, prices) or Decimal(0))
+
+
+async def _whole(call: _Call, response: aiohttp.ClientResponse) -> None:
+    """Read all, settle, answer. A client that hangs up meanwhile is drained: the work was asked for and done."""
+    asking = call.asking
+    try:
+        async with response:
+            raw = await response.read()
+        answer = orjson.loads(raw)
+        if not isinstance(answer, dict):
+            raise ValueError("no object")
+        body = orjson.dumps(call.sink.whole(call.source.whole(answer)))
+    except TimeoutError as error:
+        raise upstream_failed(f"{call.target.where} stopped answering.", status=504) from error
+    except (aiohttp.ClientError, OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise upstream_failed(f"{call.target.where} sent an answer that can't be read.") from error
+    if asking.keep:
+        await asking.keep(body, asking.answer.headers)
+    receipt = await _settle(call)
+    asking.answer.headers["x-modelport-cost"] = f"{receipt.cost:f}"
+    asking.answer.body = body
+    close(asking, 200)
+
+
+async def _relay(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Forward events as they come; the last one waits for the settlement. Whatever ends it, its use is billed."""
+    failure: WireError | None = None
+    finished = False
+    try:
+        yield b""
+        async with response:
+            async for events in _events(call, response):
+                yield events
+        finished = True
+    except (WireError, TimeoutError, aiohttp.ClientError, OSError) as error:
+        failure, finished = _broken_off(call, error), True
+    finally:
+        settled = _in_background(call, _settle(call, gone=not finished, failure=failure))
+    try:
+        await asyncio.shield(settled)
+    except BillingError:
+        failure = failure or store_down()
+    yield call.sink.last() if failure is None else call.sink.failure(failure)
+
+
+async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """What the client gets, but for the last event. Raises if the target does not end its answer itself."""
+    reader, source, sink, asking = sse.Reader(), call.source, call.sink, call.asking
+    kept: list[bytes] = []
+    async for chunk in response.content.iter_any():
+        items = [item for data in reader.feed(chunk) if not source.ended for item in source.read(data)]
+        if events := b"".join(map(sink.put, items)):
+            if asking.entry.first_byte_ms is None:
+                asking.entry.first_byte_ms = asking.entry.elapsed_ms()
+            if asking.keep:
+                kept.append(events)
+            yield events
+        if source.ended:
+            break
+    if not source.ended:
+        raise upstream_failed(f"{call.target.where} broke off its answer.")
+    ending = sink.end()
+    if asking.keep:
+        await asking.keep(b"".join([*kept, ending, sink.last()]), asking.answer.headers)
+    if ending:
+        yield ending
+
+
+def _broken_off(call: _Call, error: Exception) -> WireError:
+    match error:
+        case WireError():
+            return error
+        case TimeoutError():
+            return upstream_failed(f"{call.target.where} stopped answering.", status=504)
+        case _:
+            return upstream_failed(f"{call.target.where} broke off its answer.")
+
+
+async def _settle(call: _Call, *, gone: bool = False, failure: WireError | None = None) -> Receipt:
+    """Make the call's use final; the counters and the ledger move in one durable transaction."""
+    asking, began = call.asking, time.perf_counter()
+    settlement = Settlement(
+        id=call.row.id,
+        quantities=call.tally.quantities(),
+        quality="measured" if call.tally.measured else "estimated",
+        raw_usage=call.tally.usage,
+        ended_at=datetime.now(UTC),
+    )
+    try:
+        call.receipt = asking.answer.receipt = await asking.runtime.batcher.settle(settlement)
+    except DatabaseDown as error:
+        log.error("call %s could not be settled; the sweep will (%s)", call.row.id, error)
+        close(asking, 503, "store_unavailable")
+        raise
+    finally:
+        asking.runtime.end(call.row.id)
+    metrics.SETTLE_LAG.observe(time.perf_counter() - began)
+    if gone:
+        close(asking, 499, "client_gone")
+    elif failure is not None:
+        close(asking, failure.status, failure.code or "")
+    elif asking.asked.stream:
+        close(asking, 200)
+    return call.receipt
+
+
+async def _give_up(call: _Call) -> None:
+    """It failed before its first byte: release what it held, also when this task is being cancelled."""
+    call.asking.runtime.end(call.row.id)
+    if call.receipt is None:
+        await asyncio.shield(_in_background(call, call.asking.runtime.batcher.void(call.row.id)))
+
+
+def _in_background(call: _Call, work: Any) -> "asyncio.Task[Any]":
+    """Goes on though its caller is cancelled; the runtime waits for it before it closes."""
+    runtime = call.asking.runtime
+    task = asyncio.get_running_loop().create_task(work)
+    runtime.settling.add(task)
+    task.add_done_callback(runtime.settling.discard)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

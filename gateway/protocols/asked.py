@@ -1,0 +1,129 @@
+"""What every wire's check gives, and the checks that they share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.errors import bad_request
+
+REFUSED = ("api_base", "api_key", "base_url", "extra_headers")
+MOST_TOKENS = 10_000_000
+TOKENS_PER_IMAGE = 2000
+TOKENS_PER_MESSAGE = 8
+BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for. `prompt_bytes` bounds the prompt's tokens; `max_tokens` None: the client set no limit.
+    `has_output` is False where nothing is generated (embeddings)."""
+
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int | None = None
+    choices: int = 1
+    prompt_bytes: int = 0
+    extra_tokens: int = 0
+    has_output: bool = True
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate: four bytes a token, and what each message and image adds."""
+        return self.prompt_bytes // BYTES_PER_TOKEN + self.extra_tokens
+
+    @property
+    def most_prompt_tokens(self) -> int:
+        """No tokenizer makes more tokens than there are bytes."""
+        return self.prompt_bytes + self.extra_tokens
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The body as an object, or 400."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"The body is not valid JSON: {error}", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise bad_request("The body must be a JSON object.", code="invalid_json")
+    return body
+
+
+def model_of(body: dict[str, Any]) -> str:
+    """The model's name; 400 for fields that callers may not set, and for a name that is none."""
+    for name in REFUSED:
+        if name in body:
+            raise bad_request(f"`{name}` is not taken from callers.", param=name, code="unsupported_parameter")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise bad_request("`model` is missing: the name of a model as GET /v1/models lists it.", param="model")
+    return model
+
+
+def whole(body: dict[str, Any], name: str, least: int, most: int) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise bad_request(f"`{name}` must be a whole number.", param=name, code="invalid_type")
+    if not least <= value <= most:
+        raise bad_request(f"`{name}` must be from {least} to {most}.", param=name, code="invalid_value")
+    return value
+
+
+def number(body: dict[str, Any], name: str, least: float, most: float) -> None:
+    value = body.get(name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise bad_request(f"`{name}` must be a number.", param=name, code="invalid_type")
+    if not least <= value <= most:
+        raise bad_request(f"`{name}` must be from {least} to {most}.", param=name, code="invalid_value")
+
+
+def flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise bad_request(f"`{name}` must be true or false.", param=name, code="invalid_type")
+    return bool(value)
+
+
+def list_of_objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    value = body.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise bad_request(f"`{name}` must be a list of objects.", param=name, code="invalid_type")
+    return value
+
+
+def bytes_of(text: Any) -> int:
+    return len(text.encode(errors="replace")) if isinstance(text, str) else 0
+
+
+def size_of(value: Any) -> int:
+    """The bytes of a value as JSON: what a prompt that holds it can at most be long."""
+    return len(orjson.dumps(value)) if value else 0
+
+
+def only_data_url(url: Any, param: str) -> None:
+    """Media comes with the request: the portal and its engines fetch nothing that callers point to."""
+    if isinstance(url, str) and not url.startswith("data:"):
+        raise bad_request("Media is taken as data: URLs only.", param=param, code="invalid_url")
+
+
+def context_exceeded(tokens: int, context_tokens: int, *, param: str = "messages") -> Any:
+    return bad_request(
+        f"This model's maximum context length is {context_tokens} tokens. However, your messages and max_tokens "
+        f"ask for {tokens} tokens. Shorten the messages or lower max_tokens.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
+def check_context(asked: Asked, context_tokens: int | None) -> None:
+    """Refuse what can't fit even if every token were as long as they come: 400 with both numbers."""
+    wanted = asked.max_tokens or 0
+    if context_tokens and wanted > context_tokens:
+        raise context_exceeded(asked.prompt_tokens + wanted, context_tokens)
