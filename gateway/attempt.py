@@ -89,13 +89,15 @@ class _Call:
 async def run(asking: Asking, target: Target) -> None:
     """Let the target answer: `asking.answer` has the body or the stream afterwards. Raises WireError if it did not."""
     check_context(asking.asked, target.context_tokens)
-    path, to_body = _translation(asking, target)
-    call, bound = await _reserve(asking, target)
+    said = _translation(asking, target)
+    call, bound = await _reserve(asking, target, said)
     try:
-        sent = to_body(bound) | {"model": target.upstream_model}
+        sent = said.body(bound) | {"model": target.upstream_model}
         if bound and OPENAIS_OWN in target.base_url and "max_tokens" not in asking.body and "max_tokens" in sent:
             sent["max_completion_tokens"] = sent.pop("max_tokens")
-        response = await asking.runtime.upstream.open(target, path, orjson.dumps(sent), request_id=asking.request_id)
+        response = await asking.runtime.upstream.open(
+            target, said.path, orjson.dumps(sent), request_id=asking.request_id
+        )
         asking.answer.tally = call.tally
         asking.answer.headers |= {
             "x-modelport-path": target.path,
@@ -144,22 +146,43 @@ def close(asking: Asking, status: int, code: str = "") -> None:
     asking.runtime.journal.add(entry)
 
 
-def _translation(asking: Asking, target: Target) -> tuple[str, Callable[[int | None], dict[str, Any]]]:
-    """Where the body goes at this target, and how it is said there. Raises 400 for what can't be said there."""
-    surface, adapter = asking.surface, ADAPTERS[target.wire]
-    if surface.name in adapter.native:
-        return PATHS[surface.name], lambda bound: adapter.native_body(surface.name, asking.body, max_tokens=bound)
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """How a request is said at one target: where it goes, its body, and who reads what comes back."""
+
+    path: str
+    is_native: bool
+    body: Callable[[int | None], dict[str, Any]]
+    source: Callable[[Tally], Source]
+
+
+def _translation(asking: Asking, target: Target) -> _Said:
+    """Raises 400 for what can't be said at this target."""
+    surface, adapter, body, where = asking.surface, ADAPTERS[target.wire], asking.body, target.where
+    name = surface.name
+    if adapter.speaks(name, body):
+        return _Said(
+            PATHS[name],
+            True,
+            lambda bound: adapter.native_body(name, body, max_tokens=bound),
+            lambda tally: adapter.native_source(name, body, tally, where),
+        )
     if surface.to_chat is None:
         raise bad_request(
-            f"{target.model} has no {surface.name.replace('_', ' ')}: {target.where} does not offer it.",
+            f"{target.model} has no {name.replace('_', ' ')}: {where} does not offer it.",
             param="model",
             code="unsupported_endpoint",
         )
-    chat = surface.to_chat(asking.body)
-    return adapter.chat_path(), lambda bound: adapter.chat_body(chat, max_tokens=bound)
+    chat = surface.to_chat(body)
+    return _Said(
+        adapter.chat_path(),
+        False,
+        lambda bound: adapter.chat_body(chat, max_tokens=bound),
+        lambda tally: adapter.chat_source(chat, tally, where),
+    )
 
 
-async def _reserve(asking: Asking, target: Target) -> tuple[_Call, int | None]:
+async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, int | None]:
     """The call, durably let in, and the bound on its output that a budget counts on."""
     asked, caller, runtime = asking.asked, asking.caller, asking.runtime
     tally = Tally(asked.prompt_tokens, has_output=asked.has_output)
@@ -196,14 +219,8 @@ async def _reserve(asking: Asking, target: Target) -> tuple[_Call, int | None]:
     runtime.begin(row.id, tally, target)
     entry = asking.entry
     entry.model, entry.target, entry.path = target.model, target.where, row.path
-    adapter = ADAPTERS[target.wire]
-    native = asking.surface.name in adapter.native
-    source = (
-        adapter.native_source(asking.surface.name, tally, target.where)
-        if native
-        else adapter.chat_source(tally, target.where)
-    )
-    call = _Call(asking, row, target, tally, source, sink(asking, target.model, native=native))
+    writer = sink(asking, target.model, native=said.is_native)
+    call = _Call(asking, row, target, tally, said.source(tally), writer)
     return call, most_output if let_in.capped and asked.has_output else None
 
 

@@ -71,7 +71,8 @@ class Journal:
         if entry.first_byte_ms is not None:
             metrics.FIRST_BYTE.labels(path=path).observe(entry.first_byte_ms / 1000)
         if calls.isEnabledFor(logging.INFO):
-            calls.info("call", extra={"call": _shown(entry)})
+            shown = _shown(entry)
+            calls.info("call %s", shown["request_id"], extra={"call": shown})
         if len(self._entries) < MOST_WAITING:
             self._entries.append(entry)
         else:

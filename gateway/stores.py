@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from django.db import close_old_connections
+from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import InterfaceError, OperationalError
 
 from gateway.errors import store_down
@@ -16,12 +17,14 @@ Found = TypeVar("Found")
 class Stores:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="gateway-stores")
+        self._connections: dict[int, BaseDatabaseWrapper] = {}
 
     async def ask(self, question: Callable[[], Found]) -> Found:
         """The answer, or 503 if the database is away (then nothing has been called and nothing is billed)."""
 
         def answer() -> Found:
             close_old_connections()
+            self._remember()
             return question()
 
         try:
@@ -30,4 +33,13 @@ class Stores:
             raise store_down() from error
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for mine in self._connections.values():
+            mine.close()
+
+    def _remember(self) -> None:
+        """This thread's connection, so that `close` can close it from the thread that it runs in."""
+        mine = connections[DEFAULT_DB_ALIAS]
+        if id(mine) not in self._connections:
+            mine.inc_thread_sharing()
+            self._connections[id(mine)] = mine

@@ -19,6 +19,7 @@ app.conf.update(
     beat_schedule={
         "deployments.sweep": {"task": "deployments.sweep", "schedule": 5.0, "options": {"expires": 5}},
         "billing.sweep": {"task": "billing.sweep", "schedule": 10.0, "options": {"expires": 10}},
+        "gateway.forget_old": {"task": "gateway.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
         "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
     },
 )

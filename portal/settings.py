@@ -126,8 +126,11 @@ DEFAULT_FROM_EMAIL = env_str("DEFAULT_FROM_EMAIL", "Modelport <portal@localhost>
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {"()": "portal.logs.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": env_str("LOG_FORMAT", "plain")}},
     "root": {"handlers": ["stderr"], "level": env_str("LOG_LEVEL", "INFO")},
 }
 
@@ -163,6 +166,8 @@ API_KEY_PEPPER = env_secret("API_KEY_PEPPER", SECRET_KEY)
 SMOLLM2_GGUF = env_str("SMOLLM2_GGUF")
 # Seals provider keys at rest (Fernet, derived from this text).
 FIELD_KEY = env_secret("FIELD_KEY", SECRET_KEY)
+# Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
+PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 
 # --- deployments ------------------------------------------------------------------------------------------------
 DEPLOYMENT_BACKENDS = {

@@ -16,6 +16,8 @@ urlpatterns = [
     path("deployments/", include("deployments.urls")),
     path("playground/", include("playground.urls")),
     path("billing/", include("billing.urls")),
+    path("", include("gateway.urls")),
+    path("api/v1/", include("gateway.api_urls")),
     path("api/v1/", include("catalog.api_urls")),
     path("api/v1/", include("deployments.api_urls")),
     path("api/v1/", include("billing.api_urls")),

@@ -14,6 +14,9 @@ DEFAULT_MAX_TOKENS = 4096
 class AnthropicAdapter:
     native = frozenset({MESSAGES, COUNT_TOKENS})
 
+    def speaks(self, surface: str, body: dict[str, Any]) -> bool:
+        return surface in self.native
+
     def headers(self, api_key: str) -> dict[str, str]:
         return {"x-api-key": api_key, "anthropic-version": VERSION}
 
@@ -26,10 +29,10 @@ class AnthropicAdapter:
     def chat_body(self, chat: dict[str, Any], *, max_tokens: int | None) -> dict[str, Any]:
         return to_anthropic.messages_body(chat, max_tokens=max_tokens or DEFAULT_MAX_TOKENS)
 
-    def native_source(self, surface: str, tally: Tally, where: str) -> Source:
+    def native_source(self, surface: str, body: dict[str, Any], tally: Tally, where: str) -> Source:
         return MessagesSource(tally, where)
 
-    def chat_source(self, tally: Tally, where: str) -> Source:
+    def chat_source(self, chat: dict[str, Any], tally: Tally, where: str) -> Source:
         return ChatFromMessages(tally, where)
 
 

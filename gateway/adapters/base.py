@@ -39,6 +39,10 @@ class Adapter(Protocol):
 
     native: frozenset[str]
 
+    def speaks(self, surface: str, body: dict[str, Any]) -> bool:
+        """True if this body can go there as it is."""
+        ...
+
     def headers(self, api_key: str) -> dict[str, str]: ...
 
     def chat_path(self) -> str:
@@ -51,9 +55,9 @@ class Adapter(Protocol):
 
     def chat_body(self, chat: dict[str, Any], *, max_tokens: int | None) -> dict[str, Any]: ...
 
-    def native_source(self, surface: str, tally: Tally, where: str) -> Source: ...
+    def native_source(self, surface: str, body: dict[str, Any], tally: Tally, where: str) -> Source: ...
 
-    def chat_source(self, tally: Tally, where: str) -> Source:
+    def chat_source(self, chat: dict[str, Any], tally: Tally, where: str) -> Source:
         """Reads an answer into OpenAI's chat objects."""
         ...
 

@@ -12,6 +12,9 @@ DONE = b"[DONE]"
 class OpenAIAdapter:
     native = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
 
+    def speaks(self, surface: str, body: dict[str, Any]) -> bool:
+        return surface in self.native
+
     def headers(self, api_key: str) -> dict[str, str]:
         return {"authorization": f"Bearer {api_key}"}
 
@@ -32,10 +35,10 @@ class OpenAIAdapter:
     def chat_body(self, chat: dict[str, Any], *, max_tokens: int | None) -> dict[str, Any]:
         return self.native_body(CHAT, chat, max_tokens=max_tokens)
 
-    def native_source(self, surface: str, tally: Tally, where: str) -> Source:
+    def native_source(self, surface: str, body: dict[str, Any], tally: Tally, where: str) -> Source:
         return OpenAISource(tally, where, "data" if surface == EMBEDDINGS else "choices")
 
-    def chat_source(self, tally: Tally, where: str) -> Source:
+    def chat_source(self, chat: dict[str, Any], tally: Tally, where: str) -> Source:
         return OpenAISource(tally, where, "choices")
 
 

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14, "prompt_tokens_details": {"cached_tokens": 4}}
+METERED = {"tokens.input": 7, "tokens.input.cached": 4, "tokens.output": 3}
 WORDS = ["One", " two", " three"]
 
 
@@ -18,8 +20,44 @@ class Provider:
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
+        self.metered: Counter[str] = Counter()
         self.gone = 0
         self.base_url = ""
+
+    def routes(self, app: web.Application) -> None:
+        app.router.add_post("/v1/chat/completions", self.answer)
+        app.router.add_post("/v1/completions", self.complete)
+        app.router.add_post("/v1/embeddings", self.embed)
+        app.router.add_get("/v1/models", self.models)
+
+    async def models(self, request: web.Request) -> web.Response:
+        if request.headers.get("authorization") != "Bearer sk-provider-secret":
+            return web.json_response({"error": {"message": "bad key"}}, status=401)
+        return web.json_response({"object": "list", "data": [{"id": "good", "object": "model"}]})
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.calls.append(body)
+        self.metered.update(METERED)
+        choice = {"index": 0, "text": "One two three", "logprobs": None, "finish_reason": "stop"}
+        answer = {"id": "c", "object": "text_completion", "created": 1, "model": body["model"], "choices": [choice]}
+        if not body.get("stream"):
+            return web.json_response({**answer, "usage": USAGE})
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for event in (answer, {**answer, "choices": [], "usage": USAGE}):
+            await response.write(_event(event))
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def embed(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.calls.append(body)
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        vector = "AACAPwAAAEA=" if body.get("encoding_format") == "base64" else [1.0, 2.0]
+        data = [{"object": "embedding", "index": place, "embedding": vector} for place, _ in enumerate(texts)]
+        usage = {"prompt_tokens": 5, "total_tokens": 5}
+        return web.json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -35,30 +73,42 @@ class Provider:
                 error = {"type": "exceed_context_size_error", "n_prompt_tokens": 5000, "n_ctx": 2048, "message": "x"}
                 return web.json_response({"error": error}, status=400)
         if body.get("stream"):
-            return await self._stream(request, body["model"])
-        choice = {"index": 0, "message": {"role": "assistant", "content": "One two three"}, "finish_reason": "stop"}
+            return await self._stream(request, body)
+        message, reason = _said(body)
+        choice = {"index": 0, "message": message, "finish_reason": reason}
         answer = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
         if body["model"] != "no-usage":
             answer["usage"] = USAGE
+            self.metered.update(METERED)
         return web.json_response(answer)
 
-    async def _stream(self, request: web.Request, model: str) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        model = body["model"]
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         try:
-            async for piece in _pieces(model):
+            async for piece in _pieces(model, *_said(body)):
                 await response.write(piece)
         except (ConnectionResetError, asyncio.CancelledError):
             self.gone += 1
             raise
         if model == "cut" and request.transport:
             request.transport.abort()
+        elif model not in {"no-usage", "garbage"}:
+            self.metered.update(METERED)
         return response
 
 
-async def _pieces(model: str) -> AsyncIterator[bytes]:
-    words = WORDS * 200 if model == "endless" else WORDS
-    for word in words:
+async def _pieces(model: str, message: dict[str, Any], reason: str) -> AsyncIterator[bytes]:
+    text = message["content"] or ""
+    words = WORDS * 200 if model == "endless" else WORDS if text == "One two three" else [text[:3], text[3:]]
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        begun = {"index": 0, "id": call["id"], "type": "function", "function": {**function, "arguments": ""}}
+        yield _event(_chunk(model, None, delta={"tool_calls": [begun]}))
+        for part in (function["arguments"][:4], function["arguments"][4:]):
+            yield _event(_chunk(model, None, delta={"tool_calls": [{"index": 0, "function": {"arguments": part}}]}))
+    for word in words if text else ():
         yield _event(_chunk(model, word))
         if model == "endless":
             await asyncio.sleep(0.02)
@@ -67,7 +117,7 @@ async def _pieces(model: str) -> AsyncIterator[bytes]:
     if model == "garbage":
         yield b"data: {not json\n\n"
         return
-    yield _event(_chunk(model, None, finish="stop"))
+    yield _event(_chunk(model, None, finish=reason))
     if model != "no-usage":
         usage = _event({**_chunk(model, None), "choices": [], "usage": USAGE})
         yield usage
@@ -77,8 +127,38 @@ async def _pieces(model: str) -> AsyncIterator[bytes]:
         yield b"data: [DONE]\n\n"
 
 
-def _chunk(model: str, text: str | None, *, finish: str | None = None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish}
+def _said(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """A tool's call when tools are there and the user spoke last; JSON when a schema is; else words."""
+    if body.get("tools") and body["messages"][-1]["role"] == "user":
+        function = body["tools"][0]["function"]
+        arguments = json.dumps(minimal(function["parameters"]))
+        call = {"id": "call_1", "type": "function", "function": {"name": function["name"], "arguments": arguments}}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") == "json_schema":
+        return {"role": "assistant", "content": json.dumps(minimal(wanted["json_schema"]["schema"]))}, "stop"
+    return {"role": "assistant", "content": "One two three"}, "stop"
+
+
+def minimal(schema: dict[str, Any]) -> Any:
+    """The least value that a JSON schema takes."""
+    match schema.get("type"):
+        case "object":
+            return {name: minimal(kind) for name, kind in (schema.get("properties") or {}).items()}
+        case "array":
+            return []
+        case "integer" | "number":
+            return 1
+        case "boolean":
+            return True
+        case _:
+            return (schema.get("enum") or ["Paris"])[0]
+
+
+def _chunk(
+    model: str, text: str | None, *, finish: str | None = None, delta: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta or ({"content": text} if text else {}), "finish_reason": finish}
     return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
 
 
@@ -86,26 +166,39 @@ def _event(chunk: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-@contextmanager
-def running() -> Iterator[Provider]:
+class _Fake(Protocol):
+    base_url: str
+
+    def routes(self, app: web.Application) -> None: ...
+
+
+Fake = TypeVar("Fake", bound=_Fake)
+
+
+def running() -> AbstractContextManager[Provider]:
     """The provider on a free loopback port, in a thread of its own."""
-    provider, loop, up = Provider(), asyncio.new_event_loop(), threading.Event()
+    return served(Provider())
+
+
+@contextmanager
+def served(fake: Fake) -> Iterator[Fake]:
+    loop, up = asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", provider.answer)
-        runner = web.AppRunner(app, handler_cancellation=True)
+        fake.routes(app)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         assert site._server
-        provider.base_url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"  # type: ignore[attr-defined]
+        fake.base_url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"  # type: ignore[attr-defined]
         up.set()
 
     thread = threading.Thread(target=_forever, args=(loop, serve()), daemon=True)
     thread.start()
     assert up.wait(5)
-    yield provider
+    yield fake
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
 

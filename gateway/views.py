@@ -1,0 +1,221 @@
+"""The team's aliases, its limits, and the log of its requests."""
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.dateparse import parse_date
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts import audit
+from accounts.http import TeamRequest, team_required
+from accounts.models import ApiKey, Role
+from billing import periods
+from billing.models import Budget, KeyBudget
+from billing.statements import safe
+from gateway.forms import AliasForm, LimitsForm, Targets, callable_names
+from gateway.models import Alias, AliasTarget, Limits, RequestRecord
+
+MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
+MANAGERS = {Role.OWNER, Role.ADMIN}
+PAGE = 50
+COLUMNS = (
+    "at", "request_id", "api_key_name", "surface", "asked", "model", "target", "path", "status", "code", "streamed",
+    "attempts", "tokens_in", "tokens_out", "cost", "first_byte_ms", "total_ms",
+)  # fmt: skip
+FILTERS = ("model", "key", "path", "status", "since", "until")
+
+
+@require_safe
+@team_required
+def alias_list(request: TeamRequest) -> HttpResponse:
+    rows = Alias.objects.filter(team=request.team).prefetch_related("targets")
+    context = {
+        "rows": rows,
+        "may_make": request.membership.role in MAKERS,
+        "base_url": request.build_absolute_uri("/v1"),
+    }
+    return render(request, "gateway/aliases.html", context)
+
+
+@team_required
+@require_http_methods(["GET", "POST"])
+def alias_edit(request: TeamRequest, pk: UUID | None = None) -> HttpResponse:
+    """Make an alias, or change what stands behind one. Gateways take up a change within 2 s; no call fails by it."""
+    if request.membership.role not in MAKERS:
+        return render(request, "403.html", {"reason": "Your role may look at aliases, not change them."}, status=403)
+    row = get_object_or_404(Alias, team=request.team, pk=pk) if pk else Alias(team=request.team)
+    form = AliasForm(request.POST or None, instance=row, team=request.team)
+    targets = Targets(
+        request.POST or None, initial=_initial(row) if pk else [{"kind": "0", "weight": 1}],
+        form_kwargs={"team": request.team}, prefix="targets",
+    )  # fmt: skip
+    if request.method == "POST" and form.is_valid() and targets.is_valid():
+        with transaction.atomic():
+            saved = form.save()
+            saved.targets.all().delete()
+            AliasTarget.objects.bulk_create([one for each in targets if (one := each.target(saved))])
+        described = ", ".join(str(one.model) for one in saved.targets.all())
+        verb = "changed the alias" if pk else "made the alias"
+        audit.record(request.team, actor=request.user.email, verb=verb, subject=f"{saved} -> {described}"[:200])
+        messages.success(request, f"{saved} is saved. Calls follow it within 2 seconds.")
+        return redirect("alias-list")
+    context = {"form": form, "targets": targets, "alias": row if pk else None, "names": callable_names(request.team)}
+    failed = request.method == "POST"
+    return render(request, "gateway/alias.html", context, status=400 if failed else 200)
+
+
+@require_POST
+@team_required
+def alias_delete(request: TeamRequest, pk: UUID) -> HttpResponse:
+    row = get_object_or_404(Alias, team=request.team, pk=pk)
+    if request.membership.role not in MAKERS:
+        return render(request, "403.html", {"reason": "Your role may look at aliases, not delete them."}, status=403)
+    name = str(row)
+    row.delete()
+    audit.record(request.team, actor=request.user.email, verb="deleted the alias", subject=name)
+    messages.success(request, f"{name} is gone: calls to it are answered with 404 within 2 seconds.")
+    return redirect("alias-list")
+
+
+@team_required
+@require_http_methods(["GET", "POST"])
+def limits(request: TeamRequest) -> HttpResponse:
+    """What the team and each of its keys may do. A POST changes one of them, named by `key` (empty: the team)."""
+    may_edit = request.membership.role in MANAGERS
+    if request.method == "POST":
+        if not may_edit:
+            return render(request, "403.html", {"reason": "Only an owner or admin may change limits."}, status=403)
+        return _change_limits(request)
+    return render(request, "gateway/limits.html", {"rows": _limit_rows(request), "may_edit": may_edit})
+
+
+@require_safe
+@team_required
+def request_list(request: TeamRequest) -> HttpResponse:
+    rows = _filtered(request)
+    page = Paginator(rows, PAGE, orphans=0).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "filters": {name: request.GET.get(name, "") for name in FILTERS},
+        "query": _query(request),
+        "any": bool(page.object_list) or RequestRecord.objects.filter(team=request.team).exists(),
+        "base_url": request.build_absolute_uri("/v1"),
+    }
+    return render(request, "gateway/requests.html", context)
+
+
+@require_safe
+@team_required
+def request_csv(request: TeamRequest) -> StreamingHttpResponse:
+    """The same rows, all of them, newest first. Times are UTC."""
+    answer = StreamingHttpResponse(_csv_lines(_filtered(request)), content_type="text/csv; charset=utf-8")
+    answer.headers["content-disposition"] = f'attachment; filename="modelport-{request.team.slug}-requests.csv"'
+    return answer
+
+
+def _initial(row: Alias) -> list[dict[str, Any]]:
+    return [
+        {"model": one.model, "kind": "shadow", "weight": one.shadow_percent}
+        if one.shadow_percent
+        else {"model": one.model, "kind": str(min(one.position, 2)), "weight": one.weight}
+        for one in row.targets.all()
+    ]
+
+
+def _limit_rows(request: TeamRequest) -> list[tuple[ApiKey | None, LimitsForm]]:
+    found = {row.api_key_id: row for row in Limits.objects.filter(team=request.team)}
+    budgets = {row.api_key_id: row.monthly_usd for row in KeyBudget.objects.filter(api_key__team=request.team)}
+    team_budget = Budget.objects.filter(team=request.team).first()
+    keys: list[ApiKey | None] = [None, *request.team.api_keys.filter(revoked_at=None)]
+    rows = []
+    for key in keys:
+        row = found.get(key.pk if key else None)
+        names = ("requests_per_minute", "tokens_per_minute", "concurrency")
+        initial = {name: getattr(row, name, None) for name in names}
+        cap = team_budget.monthly_usd if team_budget else None
+        initial["monthly_usd"] = budgets.get(key.pk) if key else cap
+        rows.append((key, LimitsForm(initial=initial, auto_id=f"id_{key.prefix if key else 'team'}_%s")))
+    return rows
+
+
+def _change_limits(request: TeamRequest) -> HttpResponse:
+    chosen = request.POST.get("key", "")
+    key = get_object_or_404(request.team.api_keys, prefix=chosen) if chosen else None
+    form = LimitsForm(request.POST)
+    if not form.is_valid():
+        field, errors = next(iter(form.errors.items()))
+        messages.error(request, f"Nothing was changed: {form.fields[field].label}: {errors[0]}")
+        return redirect("limits")
+    given = dict(form.cleaned_data)
+    cap = given.pop("monthly_usd")
+    with transaction.atomic():
+        Limits.objects.update_or_create(team=request.team, api_key=key, defaults=given)
+        if key is not None and cap is None:
+            KeyBudget.objects.filter(api_key=key).delete()
+        elif key is not None:
+            KeyBudget.objects.update_or_create(api_key=key, defaults={"monthly_usd": cap})
+    audit.record(request.team, actor=request.user.email, verb="changed the limits of", subject=str(key or request.team))
+    messages.success(request, f"The limits of {key or request.team} are saved. Gateways follow within 5 seconds.")
+    return redirect("limits")
+
+
+def _filtered(request: TeamRequest) -> "QuerySet[RequestRecord]":
+    rows = RequestRecord.objects.filter(team=request.team).order_by("-at", "-pk")
+    if model := request.GET.get("model"):
+        rows = rows.filter(asked__icontains=model)
+    if key := request.GET.get("key"):
+        rows = rows.filter(api_key_name__icontains=key)
+    if (path := request.GET.get("path")) in {"hosted", "serverless"}:
+        rows = rows.filter(path=path)
+    match request.GET.get("status"):
+        case "ok":
+            rows = rows.filter(status__lt=400)
+        case "failed":
+            rows = rows.filter(status__gte=400)
+        case str() as text if text.isdigit():
+            rows = rows.filter(status=int(text[:5]))
+    for name, lookup in (("since", "at__gte"), ("until", "at__lt")):
+        if day := _day(request.GET.get(name, "")):
+            rows = rows.filter(**{lookup: periods.start_of_day(day, request.team.time_zone)})
+    return rows
+
+
+def _day(text: str) -> Any:
+    try:
+        return parse_date(text)
+    except ValueError:
+        return None
+
+
+def _query(request: TeamRequest) -> str:
+    kept = request.GET.copy()
+    kept.pop("page", None)
+    return kept.urlencode()
+
+
+class _Echo:
+    def write(self, line: str) -> str:
+        return line
+
+
+def _csv_lines(rows: "QuerySet[RequestRecord]") -> Iterator[str]:
+    writer = csv.writer(_Echo())
+    yield writer.writerow(COLUMNS)
+    for row in rows.values_list(*COLUMNS).iterator(2000):
+        yield writer.writerow([_cell(value) for value in row])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    return safe(value) if isinstance(value, str) else f"{value}"
