@@ -293,10 +293,11 @@ def write_private(path: Path, text: str) -> None:
 
 # --- one command beside fresh servers ---------------------------------------------------------------------------
 @contextlib.contextmanager
-def fresh_servers(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment of a command that finds an empty PostgreSQL and Redis in this folder."""
+def fresh_servers(folder: Path, *, durable: bool = False) -> Iterator[dict[str, str]]:
+    """The environment of a command that finds an empty PostgreSQL and Redis in this folder. Tests don't need what
+    they commit to outlive a power cut; who measures commits does: `durable`."""
     supervisor = Supervisor(log_dir=folder, run_dir=folder)
-    postgres, server = Postgres(folder / "postgres", options=QUICK), Redis(folder / "redis")
+    postgres, server = Postgres(folder / "postgres", options=() if durable else QUICK), Redis(folder / "redis")
     try:
         postgres.prepare()
         server.prepare()
