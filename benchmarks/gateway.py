@@ -33,7 +33,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from portal.embedded import fresh_servers, free_port
+from portal.embedded import free_port, fresh_servers
 
 WIRE = str(ROOT / "benchmarks" / "wire.py")
 # The newest LiteLLM whose own requirements could be met where this was last run; --litellm takes another.
@@ -122,9 +122,7 @@ def _options() -> argparse.Namespace:
 
 # --- the gateways -----------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def _started(
-    name: str, mock: int, env: dict[str, str], folder: Path, options: argparse.Namespace
-) -> Iterator[Gateway]:
+def _started(name: str, mock: int, env: dict[str, str], folder: Path, options: argparse.Namespace) -> Iterator[Gateway]:
     port = free_port()
     bearer = {"authorization": "Bearer sk-bench"}
     extra: dict[str, str] = {}
@@ -190,9 +188,11 @@ def _portkey(options: argparse.Namespace) -> Path:
     script = home / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
     if not script.exists():
         if not shutil.which("npm"):
-            sys.exit("Portkey's gateway needs Node and npm; leave it out with --only modelport,'without ledger',litellm")
+            sys.exit(
+                "Portkey's gateway needs Node and npm; leave it out with --only modelport,'without ledger',litellm"
+            )
         home.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "install", "--silent", "--prefix", str(home), PORTKEY], check=True)  # noqa: S607
+        subprocess.run(["npm", "install", "--silent", "--prefix", str(home), PORTKEY], check=True)
     return script
 
 
@@ -303,17 +303,14 @@ def _report(names: list[str], rounds: list[Round]) -> None:
             each = middle(lambda found, n=name, at=level: found[n, at].calls / found[n, at].seconds)
             cpu = middle(lambda found, n=name, at=level: found[n, at].cpu_ms)
             p = [middle(lambda found, n=name, at=level, s=s: added(found, n, at, s)) for s in (0.5, 0.95, 0.99)]
-            print(
-                f"{name:16} {level:>7} {each:>8.0f} {1000 / cpu:>8.0f} {cpu:>7.2f}  {p[0]:>13.1f} {p[1]:>6.1f} {p[2]:>6.1f}"
-            )
+            rest = f"{p[0]:>13.1f} {p[1]:>6.1f} {p[2]:>6.1f}"
+            print(f"{name:16} {level:>7} {each:>8.0f} {1000 / cpu:>8.0f} {cpu:>7.2f}  {rest}")
     print(f"\n{'streams':16} {'callers':>7} {'/s':>8} {'/CPU s':>8} {'CPU ms':>7}  added to first token, ms: p50   p95")
     for name in (name for name in names if all((name, "stream") in found for found in rounds)):
         each = middle(lambda found, n=name: found[n, "stream"].calls / found[n, "stream"].seconds)
         cpu = middle(lambda found, n=name: found[n, "stream"].cpu_ms)
         p = [middle(lambda found, n=name, s=s: added(found, n, "stream", s, first=True)) for s in (0.5, 0.95)]
-        print(
-            f"{name:16} {STREAM_CALLERS:>7} {each:>8.0f} {1000 / cpu:>8.0f} {cpu:>7.2f}  {p[0]:>28.1f} {p[1]:>5.1f}"
-        )
+        print(f"{name:16} {STREAM_CALLERS:>7} {each:>8.0f} {1000 / cpu:>8.0f} {cpu:>7.2f}  {p[0]:>28.1f} {p[1]:>5.1f}")
 
     at = str(AT)
     said: dict[str, float] = {}

@@ -1,6 +1,6 @@
 """Fill an empty database for benchmarks/gateway.py: a team with every check on, a model at a mock. Prints the key.
 
-    python benchmarks/gateway_setup.py http://127.0.0.1:PORT/v1
+python benchmarks/gateway_setup.py http://127.0.0.1:PORT/v1
 """
 
 import sys

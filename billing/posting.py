@@ -14,6 +14,8 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
+import orjson
+
 from billing import periods, rating
 from billing.errors import BillingError, BudgetSpent, UnknownReservation
 from billing.rating import Line
@@ -119,7 +121,7 @@ class Writing:
 
     def statement(self) -> Statement:
         records = (self.calls, self.events, self.entries, list(self.closings.values()), list(self.renewals.values()))
-        return Statement(POST, tuple(json.dumps(rows, default=str, ensure_ascii=True) for rows in records))
+        return Statement(POST, tuple(orjson.dumps(rows, default=str).decode() for rows in records))
 
 
 def post(operations: Sequence[Operation], *, now: datetime) -> Generator[Statement, list[Row], list[Outcome]]:
@@ -372,10 +374,14 @@ def _over(
     return over
 
 
+# Made once: json.dumps with options of its own would make one a call.
+_EXACT_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+
+
 def _storable(raw: dict[str, Any] | None) -> dict[str, Any] | None:
     """The provider's object, unless Postgres can't keep it as JSON (NUL, half a surrogate, NaN): then its text."""
     try:
-        text = json.dumps(raw, allow_nan=False, ensure_ascii=False)
+        text = _EXACT_JSON.encode(raw)
         text.encode()
     except (ValueError, TypeError):
         return {"unreadable": ascii(raw)[:4000]}

@@ -69,6 +69,7 @@ def _line(meter: str, quantity: Decimal, prices: Mapping[str, Decimal]) -> Line:
 def _checked(name: str, number: Decimal, *, decimals: int, limit: Decimal) -> Decimal:
     if not number.is_finite() or not 0 <= number < limit:
         raise BadQuantity(f"{name}: {number} is not a quantity from 0 to {limit:f}")
-    if number != number.quantize(Decimal(1).scaleb(-decimals), context=Context(prec=100)):
+    exponent = number.as_tuple().exponent
+    if int(exponent) < -decimals and number != number.quantize(Decimal(1).scaleb(-decimals), context=Context(prec=100)):
         raise BadQuantity(f"{name}: {number} has more than {decimals} decimals")
     return number

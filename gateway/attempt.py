@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import aiohttp
 import orjson
+from django.conf import settings
 
 from billing import rating
 from billing.errors import BillingError, BudgetSpent, DatabaseDown
@@ -140,9 +141,9 @@ def close(asking: Asking, status: int, code: str = "") -> None:
         entry.tokens_out = int(quantities.get(TOKENS_OUTPUT.name, 0))
         entry.tokens_in = int(sum(quantities.values())) - entry.tokens_out
         entry.cost = asking.answer.receipt.cost
-        metrics.TOKENS.labels(path=entry.path, direction="in").inc(entry.tokens_in)
-        metrics.TOKENS.labels(path=entry.path, direction="out").inc(entry.tokens_out)
-        metrics.COST.labels(path=entry.path).inc(float(entry.cost))
+        metrics.child(metrics.TOKENS, entry.path, "in").inc(entry.tokens_in)
+        metrics.child(metrics.TOKENS, entry.path, "out").inc(entry.tokens_out)
+        metrics.child(metrics.COST, entry.path).inc(float(entry.cost))
     asking.runtime.journal.add(entry)
 
 
@@ -277,6 +278,7 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
     """What the client gets, but for the last event. Raises if the target does not end its answer itself."""
     reader, source, sink, asking = sse.Reader(), call.source, call.sink, call.asking
     kept: list[bytes] = []
+    gather_s = settings.GATEWAY_GATHER_MS / 1000
     async for chunk in response.content.iter_any():
         items = [item for data in reader.feed(chunk) if not source.ended for item in source.read(data)]
         if events := b"".join(map(sink.put, items)):
@@ -285,6 +287,8 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
             if asking.keep:
                 kept.append(events)
             yield events
+            if gather_s and not source.ended:
+                await _let_gather(response, gather_s)
         if source.ended:
             break
     if not source.ended:
@@ -294,6 +298,18 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
         await asking.keep(b"".join([*kept, ending, sink.last()]), asking.answer.headers)
     if ending:
         yield ending
+
+
+async def _let_gather(response: aiohttp.ClientResponse, seconds: float) -> None:
+    """Leave what comes next in the kernel for a moment, so that one read and one write take all of it."""
+    transport: Any = response.connection.transport if response.connection else None
+    if transport is None or transport.is_closing():  # all of it is here
+        return
+    transport.pause_reading()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        transport.resume_reading()
 
 
 def _broken_off(call: _Call, error: Exception) -> WireError:

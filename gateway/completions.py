@@ -189,7 +189,7 @@ async def _try_one(asking: Asking, target: Target) -> None:
         try:
             await attempt.run(asking, target)
         except WireError as error:
-            metrics.ATTEMPTS.labels(outcome=str(error.status)).inc()
+            metrics.child(metrics.ATTEMPTS, str(error.status)).inc()
             if error.next is Next.NOTHING or error.status == 429:
                 breaker.undecided(name)
             else:
@@ -204,7 +204,7 @@ async def _try_one(asking: Asking, target: Target) -> None:
             raise
         else:
             breaker.succeeded(name)
-            metrics.ATTEMPTS.labels(outcome="ok").inc()
+            metrics.child(metrics.ATTEMPTS, "ok").inc()
             return
 
 

@@ -66,10 +66,10 @@ class Journal:
     def add(self, entry: Entry) -> None:
         entry.total_ms = entry.elapsed_ms()
         path = entry.path or "none"
-        metrics.CALLS.labels(surface=entry.surface, path=path, status=str(entry.status)).inc()
-        metrics.DURATION.labels(path=path).observe(entry.total_ms / 1000)
+        metrics.child(metrics.CALLS, entry.surface, path, str(entry.status)).inc()
+        metrics.child(metrics.DURATION, path).observe(entry.total_ms / 1000)
         if entry.first_byte_ms is not None:
-            metrics.FIRST_BYTE.labels(path=path).observe(entry.first_byte_ms / 1000)
+            metrics.child(metrics.FIRST_BYTE, path).observe(entry.first_byte_ms / 1000)
         if calls.isEnabledFor(logging.INFO):
             shown = _shown(entry)
             calls.info("call %s", shown["request_id"], extra={"call": shown})

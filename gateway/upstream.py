@@ -23,8 +23,10 @@ class Upstream:
 
     def __init__(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
-        self._kept = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
-        self._fresh = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0, force_close=True))
+        jar = aiohttp.DummyCookieJar()  # a provider's cookies would be shared by all teams
+        kept, fresh = aiohttp.TCPConnector(limit=0), aiohttp.TCPConnector(limit=0, force_close=True)
+        self._kept = aiohttp.ClientSession(timeout=timeout, connector=kept, cookie_jar=jar)
+        self._fresh = aiohttp.ClientSession(timeout=timeout, connector=fresh, cookie_jar=jar)
 
     async def close(self) -> None:
         await self._kept.close()

@@ -1,5 +1,6 @@
 """Entry points: `application` (everything on one port, by path), `site` (Django alone), `gateway` (/v1 alone)."""
 
+import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,6 +14,8 @@ _django = get_asgi_application()
 from gateway import app, runtime  # noqa: E402 its models need Django set up first
 
 log = logging.getLogger(__name__)
+
+GARBAGE_AFTER = 10_000
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -58,3 +61,7 @@ async def _start() -> None:
         await runtime.runtime_for_this_loop()
     except Exception:
         log.exception("the gateway's runtime could not be started yet")
+    # What is there now stays: don't look through it for garbage again and again while calls come and go.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER)
