@@ -30,7 +30,7 @@ from gateway.auth import Caller
 from gateway.errors import WireError, bad_request, budget_spent, store_down, upstream_failed
 from gateway.journal import Entry
 from gateway.limits import Admission
-from gateway.protocols.asked import Asked, check_context
+from gateway.protocols.asked import Asked, check_context, understood
 from gateway.routing import Target, Wait
 from gateway.runtime import LEASE_S, Runtime
 from gateway.surfaces import Sink, Surface, Writing
@@ -90,10 +90,12 @@ class _Call:
 async def run(asking: Asking, target: Target) -> None:
     """Let the target answer: `asking.answer` has the body or the stream afterwards. Raises WireError if it did not."""
     check_context(asking.asked, target.context_tokens)
-    said = _translation(asking, target)
+    with understood():
+        said = _translation(asking, target)
     call, bound = await _reserve(asking, target, said)
     try:
-        sent = said.body(bound) | {"model": target.upstream_model}
+        with understood():
+            sent = said.body(bound) | {"model": target.upstream_model}
         if bound and OPENAIS_OWN in target.base_url and "max_tokens" not in asking.body and "max_tokens" in sent:
             sent["max_completion_tokens"] = sent.pop("max_tokens")
         response = await asking.runtime.upstream.open(

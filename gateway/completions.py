@@ -18,6 +18,7 @@ from gateway.attempt import Answer, Asking
 from gateway.auth import Caller
 from gateway.errors import Next, WireError, store_down, upstream_failed
 from gateway.journal import Entry
+from gateway.protocols.asked import understood
 from gateway.routing import Target, Wait
 from gateway.runtime import Runtime
 from gateway.surfaces import SURFACES, Surface
@@ -50,7 +51,8 @@ async def answer(
 ) -> Answer:
     """Answer a body, or raise WireError. Nothing is billed for a call that fails before its first byte; a delivered
     one is billed once, durably, before its last byte goes out. `keep` is given the whole answer before the bill."""
-    asked = surface.check(body)
+    with understood():
+        asked = surface.check(body)
     entry = Entry(caller.team_id, request_id, caller.api_key_name, surface.name, asked.model, asked.stream)
     asking = Asking(runtime, caller, surface, body, asked, request_id, entry, wait=Wait(hold_s), keep=keep)
     try:
@@ -180,8 +182,11 @@ async def _within_cap(asking: Asking, route: Route, target: Target) -> bool:
 async def _try_one(asking: Asking, target: Target) -> None:
     """Up to ATTEMPTS calls to one target, with a growing pause that honours retry-after. Each is reserved anew."""
     breaker, name = asking.runtime.breaker, f"{target.base_url} {target.upstream_model}"
+    failure: WireError | None = None
     for number in range(ATTEMPTS):
         if not breaker.allows(name):
+            if failure:  # this call's own attempts were the last straw
+                raise failure
             wait = {"retry-after": str(breaker.retry_after_s(name))}
             text = f"{target.where} failed several times in a row and is left alone for a moment."
             raise upstream_failed(text, status=503, headers=wait, after=Next.ANOTHER_TARGET)
@@ -189,6 +194,7 @@ async def _try_one(asking: Asking, target: Target) -> None:
         try:
             await attempt.run(asking, target)
         except WireError as error:
+            failure = error
             metrics.child(metrics.ATTEMPTS, str(error.status)).inc()
             if error.next is Next.NOTHING or error.status == 429:
                 breaker.undecided(name)

@@ -12,13 +12,15 @@ from gateway.attempt import Answer
 from gateway.auth import Caller
 from gateway.errors import Next, WireError, bad_request, upstream_failed
 from gateway.protocols import anthropic
+from gateway.protocols.asked import understood
 from gateway.routing import Target
 from gateway.runtime import Runtime
 
 
 async def count(runtime: Runtime, caller: Caller, body: dict[str, Any], request_id: str) -> Answer:
     """{"input_tokens": n}, or 400 when no target of this name can count."""
-    asked = anthropic.check_count(body)
+    with understood():
+        asked = anthropic.check_count(body)
     admission = await runtime.limiter.admit(caller.rules, 0, uuid4().hex)
     try:
         failure: WireError | None = None

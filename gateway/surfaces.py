@@ -121,6 +121,7 @@ class ResponsesSink:
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
         self._events = response_from_chat.Events(model=writing.model, asked=writing.body)
+        self._last = b""
 
     def put(self, item: dict[str, Any]) -> bytes:
         return _all_named(self._events.of(item))
@@ -129,7 +130,8 @@ class ResponsesSink:
         return _all_named(self._events.end())
 
     def last(self) -> bytes:
-        return _named(self._events.last())
+        self._last = self._last or _named(self._events.last())  # the same when it is kept and when it is sent
+        return self._last
 
     def failure(self, error: WireError) -> bytes:
         return _named(self._events.failed(error))

@@ -20,7 +20,7 @@ class PlatformAdapter(OpenAIAdapter):
     def speaks(self, surface: str, body: dict[str, Any]) -> bool:
         """Messages with a forced tool are said as chat, where the forcing is done."""
         if surface == MESSAGES and isinstance(choice := body.get("tool_choice"), dict):
-            return choice.get("type") not in {"tool", "any"}
+            return choice.get("type") not in ("tool", "any")
         return surface in self.native
 
     def native_body(self, surface: str, body: dict[str, Any], *, max_tokens: int | None) -> dict[str, Any]:

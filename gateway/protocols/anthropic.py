@@ -43,7 +43,7 @@ def _asked(body: dict[str, Any], *, max_tokens: int | None, stream: bool) -> Ask
     if not isinstance(messages, list) or not messages:
         raise bad_request("`messages` must be a list of at least one message.", param="messages")
     for index, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in {"user", "assistant"}:
+        if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
             raise bad_request(
                 "A message is an object with the `role` user or assistant; system text goes into `system`.",
                 param=f"messages.{index}.role",

@@ -1,11 +1,16 @@
 """What every wire's check gives, and the checks that they share."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from gateway.errors import bad_request
+
+log = logging.getLogger(__name__)
 
 REFUSED = ("api_base", "api_key", "base_url", "extra_headers")
 MOST_TOKENS = 10_000_000
@@ -120,6 +125,16 @@ def context_exceeded(tokens: int, context_tokens: int, *, param: str = "messages
         param=param,
         code="context_length_exceeded",
     )
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Around whatever takes a client's body apart: a shape that nobody thought of is its sender's mistake, 400."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        log.warning("a body that could not be understood", exc_info=True)
+        raise bad_request("The body has a field of a kind that is not expected there.", code="invalid_type") from error
 
 
 def check_context(asked: Asked, context_tokens: int | None) -> None:

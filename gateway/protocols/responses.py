@@ -150,7 +150,7 @@ def _add_choice(chat: dict[str, Any], choice: Any) -> None:
 
 def _add_format(chat: dict[str, Any], text: Any) -> None:
     wanted = text.get("format") if isinstance(text, dict) else None
-    if not isinstance(wanted, dict) or wanted.get("type") in {None, "text"}:
+    if not isinstance(wanted, dict) or wanted.get("type") in (None, "text"):
         return
     if wanted["type"] == "json_schema":
         kept = {name: wanted[name] for name in ("name", "schema", "strict", "description") if name in wanted}

@@ -58,7 +58,7 @@ def messages_body(chat: dict[str, Any], *, max_tokens: int) -> dict[str, Any]:
 def asks_for_json(chat: dict[str, Any]) -> bool:
     """The answer is to be JSON: it comes as a forced tool's input and goes out as text."""
     wanted = chat.get("response_format")
-    return isinstance(wanted, dict) and wanted.get("type") in {"json_schema", "json_object"}
+    return isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object")
 
 
 def _refuse(chat: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ def _append(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]
 def _text(content: Any, where: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
-    if any(part.get("type") not in {"text", "refusal"} for part in content):
+    if any(part.get("type") not in ("text", "refusal") for part in content):
         raise _cannot("Media in this message", f"{where}.content")
     return "".join(str(part.get("text") or part.get("refusal") or "") for part in content)
 

@@ -24,7 +24,7 @@ def chat_body(body: dict[str, Any]) -> dict[str, Any]:
         if body.get(name):
             raise _cannot(f"`{name}`", name)
     thinking = body.get("thinking")
-    if isinstance(thinking, dict) and thinking.get("type") not in {None, "disabled"}:
+    if isinstance(thinking, dict) and thinking.get("type") not in (None, "disabled"):
         raise _cannot("`thinking`", "thinking")
     chat = {name: value for name, value in body.items() if name not in TAKEN and value is not None}
     chat["messages"] = _messages(body)
@@ -152,7 +152,7 @@ def _add_tools(chat: dict[str, Any], body: dict[str, Any]) -> None:
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
-    if tool.get("type") not in {None, "custom"} or not isinstance(tool.get("input_schema"), dict):
+    if tool.get("type") not in (None, "custom") or not isinstance(tool.get("input_schema"), dict):
         raise _cannot("A tool that the provider runs itself", where)
     described = {"description": tool["description"]} if tool.get("description") else {}
     function = {"name": tool.get("name"), "parameters": tool["input_schema"], **described}

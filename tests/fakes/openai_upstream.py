@@ -72,12 +72,18 @@ class Provider:
             case "too-long":
                 error = {"type": "exceed_context_size_error", "n_prompt_tokens": 5000, "n_ctx": 2048, "message": "x"}
                 return web.json_response({"error": error}, status=400)
+        if body["model"] == "slow":
+            await asyncio.sleep(0.7)
         if body.get("stream"):
             return await self._stream(request, body)
         message, reason = _said(body)
         choice = {"index": 0, "message": message, "finish_reason": reason}
         answer = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
-        if body["model"] != "no-usage":
+        if body["model"] == "greedy":  # as many tokens as it is let, as a provider counts them
+            most = body.get("max_tokens") or body.get("max_completion_tokens") or 1_000_000
+            answer["usage"] = {"prompt_tokens": 11, "completion_tokens": most, "total_tokens": most + 11}
+            self.metered.update({"tokens.input": 11, "tokens.output": most})
+        elif body["model"] != "no-usage":
             answer["usage"] = USAGE
             self.metered.update(METERED)
         return web.json_response(answer)
@@ -185,7 +191,7 @@ def served(fake: Fake) -> Iterator[Fake]:
     loop, up = asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> None:
-        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[_strict])
         fake.routes(app)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
         await runner.setup()
@@ -201,6 +207,16 @@ def served(fake: Fake) -> Iterator[Fake]:
     yield fake
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
+
+
+@web.middleware
+async def _strict(request: web.Request, handler: Any) -> web.StreamResponse:
+    """What can't be read is refused, as providers do."""
+    try:
+        answer: web.StreamResponse = await handler(request)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return web.json_response({"error": {"message": f"bad request: {error}"}}, status=400)
+    return answer
 
 
 def _forever(loop: asyncio.AbstractEventLoop, first: Any) -> None:

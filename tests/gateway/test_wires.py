@@ -1,0 +1,250 @@
+"""Both wires, in what goes wrong and in the small print: errors in each one's shape, broken streams, lists, counts."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+from billing.models import Reservation, Spend, UsageEvent
+from gateway.models import RequestRecord
+from tests.gateway.conftest import Gateway
+from tests.gateway.test_calls import wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ASK: list[Any] = [{"role": "user", "content": "Count to three."}]
+IMAGE = {"type": "image", "source": {"type": "url", "url": "http://169.254.169.254/latest"}}
+GOOD: dict[str, Any] = {"model": "c-good", "max_tokens": 9, "messages": ASK}
+
+BAD_MESSAGES: list[tuple[Any, int, str, str]] = [
+    ("{", 400, "invalid_request_error", "JSON"),
+    ("[]", 400, "invalid_request_error", "JSON"),
+    ("\ud800", 400, "invalid_request_error", "JSON"),
+    ({"model": "c-good", "max_tokens": 9}, 400, "invalid_request_error", "messages"),
+    (GOOD | {"messages": []}, 400, "invalid_request_error", "messages"),
+    (GOOD | {"messages": "hi"}, 400, "invalid_request_error", "messages"),
+    (GOOD | {"messages": [{"role": "system", "content": "x"}]}, 400, "invalid_request_error", "messages.0.role"),
+    (GOOD | {"messages": [{"role": "user", "content": 5}]}, 400, "invalid_request_error", "messages.0.content"),
+    (GOOD | {"messages": [None]}, 400, "invalid_request_error", "messages.0"),
+    (GOOD | {"messages": [{"role": [], "content": "x"}]}, 400, "invalid_request_error", "messages.0"),
+    ({"model": "c-good", "messages": ASK}, 400, "invalid_request_error", "max_tokens"),
+    ({"max_tokens": 9, "messages": ASK}, 400, "invalid_request_error", "model"),
+    (GOOD | {"model": 7}, 400, "invalid_request_error", "model"),
+    (GOOD | {"max_tokens": 0}, 400, "invalid_request_error", "max_tokens"),
+    (GOOD | {"max_tokens": -1}, 400, "invalid_request_error", "max_tokens"),
+    (GOOD | {"max_tokens": 10**12}, 400, "invalid_request_error", "max_tokens"),
+    (GOOD | {"max_tokens": "ten"}, 400, "invalid_request_error", "max_tokens"),
+    (GOOD | {"temperature": 9}, 400, "invalid_request_error", "temperature"),
+    (GOOD | {"stream": "yes"}, 400, "invalid_request_error", "stream"),
+    (GOOD | {"tools": {}}, 400, "invalid_request_error", "tools"),
+    (GOOD | {"system": 5}, 400, "invalid_request_error", "system"),
+    (GOOD | {"api_base": "http://x"}, 400, "invalid_request_error", "api_base"),
+    (GOOD | {"api_key": "x"}, 400, "invalid_request_error", "api_key"),
+    (GOOD | {"extra_headers": {}}, 400, "invalid_request_error", "extra_headers"),
+    (GOOD | {"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "invalid_request_error", "messages.0.content.0"),
+    (GOOD | {"model": "nothing"}, 404, "not_found_error", "nothing"),
+    (GOOD | {"model": "c-good\u0000"}, 404, "not_found_error", "c-good"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "kind", "told"), BAD_MESSAGES)
+def test_a_bad_messages_body_is_told_in_anthropics_shape(
+    gateway: Gateway, body: Any, status: int, kind: str, told: str
+) -> None:
+    content = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else json.dumps(body).encode()
+    answer = httpx.post(f"{gateway.url}/v1/messages", content=content, headers={"x-api-key": gateway.key})
+    said = answer.json()
+    assert (answer.status_code, said["type"], said["error"]["type"]) == (status, "error", kind)
+    assert told in said["error"]["message"]
+    assert said["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+    assert not Reservation.objects.exists()
+
+
+@pytest.mark.parametrize("key", ["garbage", "mp_" + "x" * 10_000, "caf\u00e9", ""])
+def test_a_bad_key_is_told_in_anthropics_shape(gateway: Gateway, key: str) -> None:
+    headers = {b"x-api-key": key.encode("latin-1")}
+    answer = httpx.post(f"{gateway.url}/v1/messages", json=GOOD, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (401, "authentication_error")
+
+
+ODD = [None, True, 0, -1, 1e308, 10**400, "", "x", [], [[]], [None], {}, {"a": None}]
+FIELDS = {
+    "/v1/chat/completions": [
+        "model", "messages", "tools", "tool_choice", "response_format", "stop", "n", "stream", "stream_options",
+        "max_tokens", "logprobs", "metadata", "seed",
+    ],
+    "/v1/messages": ["model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking"],
+    "/v1/responses": ["model", "input", "instructions", "tools", "tool_choice", "text", "stream", "max_output_tokens"],
+    "/v1/completions": ["model", "prompt", "n", "best_of", "stream", "max_tokens", "echo"],
+    "/v1/embeddings": ["model", "input", "dimensions", "encoding_format"],
+    "/v1/messages/count_tokens": ["model", "messages", "system", "tools"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["good", "c-good"])
+@pytest.mark.parametrize("path", FIELDS)
+def test_nothing_odd_in_a_field_is_an_internal_error(gateway: Gateway, path: str, model: str) -> None:
+    whole = {"model": model, "messages": ASK, "max_tokens": 9}
+    if "responses" in path or "embeddings" in path:
+        whole = {"model": model, "input": "x"}
+    elif path == "/v1/completions":
+        whole = {"model": model, "prompt": "x"}
+    with httpx.Client(headers=gateway.headers, timeout=30) as client:
+        for name in FIELDS[path]:
+            for value in ODD:
+                answer = client.post(gateway.url + path, content=json.dumps(whole | {name: value}))
+                assert answer.status_code < 500, (name, value, answer.text)
+        for odd in ODD:
+            for message in ({"role": "user", "content": odd}, {"role": odd, "content": "x"},
+                            {"role": "tool", "content": odd},
+                            {"role": "user", "content": [odd]}, {"role": "user", "content": [{"type": odd}]},
+                            {"role": "user", "content": [{"type": "image_url", "image_url": odd}]},
+                            {"role": "user", "content": [{"type": "image", "source": odd}]},
+                            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x", "content": odd}]},
+                            {"role": "assistant", "content": None, "tool_calls": odd},
+                            {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": odd}]},
+                            {"type": "function_call", "call_id": odd, "name": odd, "arguments": odd},
+                            {"type": "function_call_output", "call_id": "x", "output": odd}):  # fmt: skip
+                name = "input" if "responses" in path else "messages"
+                answer = client.post(gateway.url + path, content=json.dumps(whole | {name: [message]}))
+                assert answer.status_code < 500, (message, answer.text)
+            for tool in ({"type": odd}, {"type": "function", "function": odd}, {"name": odd, "input_schema": odd},
+                         {"type": "function", "name": odd, "parameters": odd}):  # fmt: skip
+                answer = client.post(gateway.url + path, content=json.dumps(whole | {"tools": [tool]}))
+                assert answer.status_code < 500, (tool, answer.text)
+
+
+# --- streams that break -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("model", ["cut", "garbage", "no-done", "c-cut", "c-garbage", "c-no-done"])
+def test_a_broken_stream_ends_in_an_error_on_openais_wire(gateway: Gateway, model: str) -> None:
+    with pytest.raises(openai.APIError):
+        list(gateway.client.chat.completions.create(model=model, messages=ASK, stream=True))
+    text = _post(gateway, "/v1/chat/completions", {"model": model, "messages": ASK, "stream": True}).text
+    assert "[DONE]" not in text
+    assert text.splitlines()[-2].startswith('data: {"error"')
+    _billed(2)
+
+
+@pytest.mark.parametrize("model", ["cut", "garbage", "no-done", "c-cut", "c-garbage", "c-no-done"])
+def test_a_broken_stream_ends_in_an_error_on_anthropics_wire(gateway: Gateway, model: str) -> None:
+    with pytest.raises(anthropic.APIError):
+        list(gateway.anthropic.messages.create(model=model, max_tokens=9, messages=ASK, stream=True))
+    text = _post(gateway, "/v1/messages", {"model": model, "max_tokens": 9, "messages": ASK, "stream": True}).text
+    assert "message_stop" not in text
+    assert "event: error" in text.split("\n\n")[-2]
+    _billed(2)
+
+
+@pytest.mark.parametrize("model", ["cut", "c-garbage"])
+def test_a_broken_stream_ends_in_an_error_among_responses(gateway: Gateway, model: str) -> None:
+    with pytest.raises(openai.APIError):
+        list(gateway.client.responses.create(model=model, input="x", stream=True))
+    _billed(1)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+@pytest.mark.parametrize(
+    ("model", "status"), [("c-busy", 429), ("c-overloaded", 503), ("c-broken", 502), ("c-html", 502)]
+)
+def test_what_anthropic_refuses_is_told_and_not_billed(gateway: Gateway, path: str, model: str, status: int) -> None:
+    answer = _post(gateway, path, {"model": model, "max_tokens": 9, "messages": ASK})
+    assert answer.status_code == status
+    assert "sk-" not in answer.text
+    wait_for(lambda: not Reservation.objects.filter(state="open").exists())
+    assert not UsageEvent.objects.exists()
+    assert Spend.objects.get().held == 0
+
+
+def test_without_usage_a_stream_from_anthropic_is_billed_by_estimate(gateway: Gateway) -> None:
+    list(gateway.anthropic.messages.create(model="c-no-usage", max_tokens=9, messages=ASK, stream=True))
+    wait_for(lambda: UsageEvent.objects.count() == 1)
+    event = UsageEvent.objects.get()
+    assert event.quality == "estimated"
+    assert event.cost > 0
+
+
+def _billed(events: int) -> None:
+    wait_for(lambda: UsageEvent.objects.count() == events)
+    wait_for(lambda: not Reservation.objects.filter(state="open").exists())
+    assert all(event.cost > 0 for event in UsageEvent.objects.all())
+
+
+# --- the small print --------------------------------------------------------------------------------------------
+def test_models_are_listed_in_the_words_of_each_wire(gateway: Gateway) -> None:
+    assert {"good", "c-good"} <= {model.id for model in gateway.client.models.list()}
+    page = gateway.anthropic.models.list()
+    assert {"good", "c-good"} <= {model.id for model in page.data}
+    assert {model.type for model in page.data} == {"model"}
+
+
+@pytest.mark.parametrize("name", ["org/slashed", "org%2Fslashed"])
+def test_a_name_with_a_slash_is_read_raw_and_encoded(gateway: Gateway, name: str) -> None:
+    answer = httpx.get(f"{gateway.url}/v1/models/{name}", headers=gateway.headers)
+    assert answer.json()["id"] == "org/slashed"
+    assert httpx.get(f"{gateway.url}/v1/models/{name}x", headers=gateway.headers).status_code == 404
+
+
+def test_tokens_are_counted_where_the_target_can(gateway: Gateway) -> None:
+    counted = gateway.anthropic.messages.count_tokens(model="c-good", messages=ASK)
+    assert counted.input_tokens > 0
+    with pytest.raises(anthropic.BadRequestError, match="can't count tokens"):
+        gateway.anthropic.messages.count_tokens(model="good", messages=ASK)
+    assert not Reservation.objects.exists()
+
+
+def test_completions_and_embeddings_are_billed(gateway: Gateway) -> None:
+    done = gateway.client.completions.create(model="good", prompt="One", max_tokens=5)
+    assert done.choices[0].text == "One two three"
+    made = gateway.client.embeddings.create(model="good", input=["a", "b"])
+    assert [item.embedding for item in made.data] == [[1.0, 2.0], [1.0, 2.0]]
+    meters = [event.quantities for event in UsageEvent.objects.order_by("recorded_at")]
+    assert Decimal(meters[1]["tokens.input"]) == 5
+    assert Decimal(meters[1].get("tokens.output", 0)) == 0
+    with pytest.raises(openai.BadRequestError, match="does not offer it"):
+        gateway.client.embeddings.create(model="c-good", input="a")
+
+
+def test_unknown_fields_go_through_untouched(gateway: Gateway) -> None:
+    more = {"logit_bias": {"50256": -100}, "x_new": {"a": [1]}, "seed": 7, "user": "u", "logprobs": True}
+    _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK, **more})
+    assert gateway.provider.calls[0].items() >= more.items()
+
+
+def test_an_answers_headers_say_what_happened(gateway: Gateway) -> None:
+    answer = _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK})
+    assert answer.headers["x-request-id"] == answer.headers["request-id"]
+    assert answer.headers["x-modelport-path"] == "hosted"
+    assert answer.headers["x-modelport-target"] == "Fake Provider"
+    assert answer.headers["x-modelport-model"] == "good"
+    assert Decimal(answer.headers["x-modelport-cost"]) == UsageEvent.objects.get().cost
+    assert int(answer.headers["openai-processing-ms"]) >= 0
+    mine = httpx.get(f"{gateway.url}/v1/models", headers=gateway.headers | {"x-request-id": "mine-1"})
+    assert mine.headers["x-request-id"] == "mine-1"
+
+
+def test_the_request_log_has_a_line_a_call_and_no_prompt(gateway: Gateway) -> None:
+    _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK})
+    _post(gateway, "/v1/messages", {"model": "nothing", "messages": ASK, "max_tokens": 9})
+    wait_for(lambda: RequestRecord.objects.count() == 2)
+    good, bad = RequestRecord.objects.order_by("at")
+    assert (good.status, good.tokens_in, good.tokens_out, good.path) == (200, 11, 3, "hosted")
+    assert good.cost == UsageEvent.objects.get().cost
+    assert (bad.status, bad.code, bad.cost) == (404, "model_not_found", None)
+    assert "Count to three" not in json.dumps([list(map(str, row.__dict__.values())) for row in (good, bad)])
+
+
+def test_metrics_count_calls_and_tokens_and_name_no_one(gateway: Gateway) -> None:
+    _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK})
+    page = httpx.get(f"{gateway.url}/metrics").text
+    for name in ("calls_total", "tokens_total", "cost_usd_total", "reservations_open", "settle_seconds", "wakes_total"):
+        assert f"modelport_{name}" in page
+    assert gateway.team.slug not in page
+    behind = {"x-forwarded-for": "203.0.113.9"}
+    assert httpx.get(f"{gateway.url}/metrics", headers=behind).status_code == 404
+
+
+def _post(gateway: Gateway, path: str, body: dict[str, Any]) -> httpx.Response:
+    return httpx.post(gateway.url + path, json=body, headers=gateway.headers, timeout=30)
