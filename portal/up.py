@@ -6,13 +6,14 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
@@ -25,6 +26,10 @@ from portal.processes import Program, Supervisor, adopt_orphans, end_all, reap, 
 
 READY_WITHIN_S = 60.0
 MODEL_WITHIN_S = 30.0
+# Calls in flight may go on for so long when the portal is asked to stop. Who runs uvicorn behind a load balancer
+# gives it more (docs/gateway.md).
+DRAIN_S = 3
+MOST_WEB_PROCESSES = 64
 SECRETS = ("SECRET_KEY", "API_KEY_PEPPER", "FIELD_KEY")
 EXPORTED = ("DATABASE_URL", "REDIS_URL", "DATA_DIR", "PORT", "EMBEDDED", "INSTANCE_ID", "SMOLLM2_GGUF", "PUBLIC_URL")
 
@@ -118,16 +123,35 @@ class Portal:
             if not env.get(name) and not env.get(f"{name}_FILE"):
                 env[name] = kept[name]
         shown = "127.0.0.1" if self.host in {"0.0.0.0", "::", "localhost"} else self.host  # noqa: S104
-        return env | {
-            "DATA_DIR": str(self.data_dir),
-            "PORT": str(self.port),
-            "EMBEDDED": "1",
-            "INSTANCE_ID": _instance(self.data_dir / "instance"),
-            "SMOLLM2_GGUF": env.get("SMOLLM2_GGUF") or embedded.smollm2_gguf(),
-            "PUBLIC_URL": env.get("PUBLIC_URL") or f"http://{shown}:{self.port}",
-            "DJANGO_SETTINGS_MODULE": "portal.settings",
-            "PYTHONUNBUFFERED": "1",
-        }
+        return (
+            env
+            | {
+                "DATA_DIR": str(self.data_dir),
+                "PORT": str(self.port),
+                "EMBEDDED": "1",
+                "INSTANCE_ID": _instance(self.data_dir / "instance"),
+                "SMOLLM2_GGUF": env.get("SMOLLM2_GGUF") or embedded.smollm2_gguf(),
+                "PUBLIC_URL": env.get("PUBLIC_URL") or f"http://{shown}:{self.port}",
+                "DJANGO_SETTINGS_MODULE": "portal.settings",
+                "PYTHONUNBUFFERED": "1",
+            }
+            | self._processes()
+        )
+
+    def _processes(self) -> dict[str, str]:
+        """How many web processes; several of them sum their metrics in a folder."""
+        many = os.environ.get("WEB_PROCESSES", "1")
+        if not many.isdigit() or not 1 <= int(many) <= MOST_WEB_PROCESSES:
+            raise Failure(
+                f"WEB_PROCESSES is {many!r}",
+                hint=f"Set it to a number from 1 to {MOST_WEB_PROCESSES}.",
+            )
+        if many == "1":
+            return {"WEB_PROCESSES": many}
+        metrics = self.data_dir / "run" / "metrics"
+        shutil.rmtree(metrics, ignore_errors=True)
+        metrics.mkdir(parents=True)
+        return {"WEB_PROCESSES": many, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
 
     def _start_stores(self) -> None:
         """PostgreSQL and Redis, each only if no URL was given; both come up at the same time."""
@@ -187,7 +211,7 @@ class Portal:
 
     def _start_portal(self) -> None:
         self._tell("Starting web, gateway, worker and beat")
-        for name, words in _commands(self.host, self.port, self.data_dir, self.env["INSTANCE_ID"]).items():
+        for name, words in _commands(self.host, self.port, self.data_dir, self.env).items():
             argv = (sys.executable, "-m", *shlex.split(words))
             self.supervisor.start(Program(name=name, argv=argv, env=self.env, cwd=ROOT))
         state = self._wait_until_ready()
@@ -356,12 +380,14 @@ def _instance(path: Path) -> str:
     return path.read_text().strip()
 
 
-def _commands(host: str, port: int, data_dir: Path, instance: str) -> dict[str, str]:
+def _commands(host: str, port: int, data_dir: Path, env: Mapping[str, str]) -> dict[str, str]:
     """The portal's own programs, as `python -m` words."""
-    schedule = data_dir / "run" / "beat-schedule"
+    schedule, instance = data_dir / "run" / "beat-schedule", env["INSTANCE_ID"]
+    web_processes = int(env["WEB_PROCESSES"])
     return {
         "web": f"uvicorn portal.asgi:application --host {host} --port {port} --loop uvloop --http httptools"
-        " --lifespan on --no-access-log --no-server-header --timeout-graceful-shutdown 2 --timeout-keep-alive 30",
+        " --lifespan on --no-access-log --no-server-header --timeout-keep-alive 30"
+        f" --timeout-graceful-shutdown {DRAIN_S}" + (f" --workers {web_processes}" if web_processes > 1 else ""),
         "worker": "celery -A portal worker --pool threads --concurrency 8 --loglevel INFO"
         f" --without-gossip --without-mingle --hostname worker@{instance}",
         "beat": f"celery -A portal beat --loglevel INFO --pidfile= --schedule {shlex.quote(str(schedule))}",

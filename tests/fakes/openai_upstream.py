@@ -72,8 +72,8 @@ class Provider:
             case "too-long":
                 error = {"type": "exceed_context_size_error", "n_prompt_tokens": 5000, "n_ctx": 2048, "message": "x"}
                 return web.json_response({"error": error}, status=400)
-        if body["model"] == "slow":
-            await asyncio.sleep(0.7)
+        if body["model"] in {"slow", "stalled"}:
+            await asyncio.sleep(0.7 if body["model"] == "slow" else 3)
         if body.get("stream"):
             return await self._stream(request, body)
         message, reason = _said(body)
@@ -107,7 +107,8 @@ class Provider:
 
 async def _pieces(model: str, message: dict[str, Any], reason: str) -> AsyncIterator[bytes]:
     text = message["content"] or ""
-    words = WORDS * 200 if model == "endless" else WORDS if text == "One two three" else [text[:3], text[3:]]
+    times = {"endless": 200, "long": 20}.get(model, 1)
+    words = WORDS * times if times > 1 or text == "One two three" else [text[:3], text[3:]]
     for call in message.get("tool_calls") or ():
         function = call["function"]
         begun = {"index": 0, "id": call["id"], "type": "function", "function": {**function, "arguments": ""}}
@@ -116,8 +117,8 @@ async def _pieces(model: str, message: dict[str, Any], reason: str) -> AsyncIter
             yield _event(_chunk(model, None, delta={"tool_calls": [{"index": 0, "function": {"arguments": part}}]}))
     for word in words if text else ():
         yield _event(_chunk(model, word))
-        if model == "endless":
-            await asyncio.sleep(0.02)
+        if model in {"endless", "long"}:
+            await asyncio.sleep(0.02 if model == "endless" else 0.03)
     if model == "cut":
         return
     if model == "garbage":

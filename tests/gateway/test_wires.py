@@ -7,11 +7,15 @@ from typing import Any
 import anthropic
 import httpx
 import openai
+import psycopg
 import pytest
 
+from billing.batching import Batcher
 from billing.models import Reservation, Spend, UsageEvent
+from catalog.models import Provider
+from gateway import upstream
 from gateway.models import RequestRecord
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, serving
 from tests.gateway.test_calls import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -248,3 +252,36 @@ def test_metrics_count_calls_and_tokens_and_name_no_one(gateway: Gateway) -> Non
 
 def _post(gateway: Gateway, path: str, body: dict[str, Any]) -> httpx.Response:
     return httpx.post(gateway.url + path, json=body, headers=gateway.headers, timeout=30)
+
+
+# --- a target that can't be reached, a database that can't ------------------------------------------------------
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_target_that_stalls_is_given_up_and_not_billed(gateway: Gateway, monkeypatch: Any, stream: bool) -> None:
+    monkeypatch.setattr(upstream, "READ_S", 0.3)
+    with serving() as url:
+        body = {"model": "stalled", "messages": ASK, "stream": stream}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=gateway.headers, timeout=30)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_error")
+    assert not UsageEvent.objects.exists()
+    assert not Reservation.objects.filter(state="open").exists()
+
+
+def test_a_target_that_nobody_listens_at_is_told_and_not_billed(gateway: Gateway) -> None:
+    Provider.objects.filter(slug="fake").update(base_url="http://127.0.0.1:1/v1")
+    answer = _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+    assert not UsageEvent.objects.exists()
+    assert Spend.objects.get().held == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_while_the_ledger_is_away_no_call_is_made(gateway: Gateway, monkeypatch: Any, path: str) -> None:
+    async def away(self: object) -> None:
+        raise psycopg.OperationalError("the server is down")
+
+    monkeypatch.setattr(Batcher, "_connected", away)
+    answer = _post(gateway, path, {"model": "good", "messages": ASK, "max_tokens": 9})
+    assert answer.status_code == 503
+    assert "nothing is billed" in answer.text
+    assert answer.headers["retry-after"]
+    assert gateway.provider.calls == []
