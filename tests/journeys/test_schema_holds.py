@@ -1,0 +1,27 @@
+"""schemathesis throws what the schema allows, and what it forbids, at a running portal: nothing answers with a 500."""
+
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.running import RunningPortal
+
+pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
+
+
+def test_no_route_of_the_schema_fails_inside(running_portal: RunningPortal, tmp_path: Path) -> None:
+    key = running_portal.manage("issue_key", "--team", "demo", "--name", "schema").strip()
+    command = shutil.which("schemathesis", path=sysconfig.get_path("scripts"))
+    assert command
+    done = subprocess.run(
+        [
+            command, "run", f"{running_portal.url}/api/v1/schema", "--header", f"Authorization: Bearer {key}",
+            "--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--max-examples", "10",
+            "--mode", "all", "--generation-deterministic", "--request-timeout", "60", "--suppress-health-check", "all",
+        ],
+        cwd=tmp_path, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
