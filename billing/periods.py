@@ -61,6 +61,7 @@ def start_of_day(day: date, zone: str) -> datetime:
     return datetime.combine(day, time.min, tzinfo=zone_of(zone)).astimezone(UTC)
 
 
+@lru_cache(maxsize=1024)
 def zone_of(name: str) -> ZoneInfo:
     return ZoneInfo(zone_name(name))
 

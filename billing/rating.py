@@ -1,5 +1,6 @@
 """Quantity x price -> money, exactly. Pure; no number is ever rounded here: what can't be exact is refused."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow
@@ -29,7 +30,7 @@ def rate(quantities: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> tu
     A class without a price of its own is charged as the class it belongs to (`CHARGED_AS`). Raises UnpricedMeter
     when nothing says what a meter costs, BadQuantity when a number can't be kept exactly.
     """
-    return tuple(_line(meter, quantity, prices) for meter, quantity in quantities.items() if checked(meter, quantity))
+    return tuple(_line(meter, checked(meter, quantity), prices) for meter, quantity in quantities.items() if quantity)
 
 
 def total(lines: Iterable[Line]) -> Decimal:
@@ -62,8 +63,14 @@ def _line(meter: str, quantity: Decimal, prices: Mapping[str, Decimal]) -> Line:
     price = price_of(meter, prices)
     if price is None:
         raise UnpricedMeter(meter)
-    _checked(f"the price of {meter}", price, decimals=PRICE_DECIMALS, limit=PRICE_LIMIT)
+    _check_price(meter, price)
     return Line(meter, quantity, price, EXACT.multiply(quantity, price))
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_price(meter: str, price: Decimal) -> None:
+    """The same few prices come with every call."""
+    _checked(f"the price of {meter}", price, decimals=PRICE_DECIMALS, limit=PRICE_LIMIT)
 
 
 def _checked(name: str, number: Decimal, *, decimals: int, limit: Decimal) -> Decimal:

@@ -34,12 +34,18 @@ class WishSerializer(serializers.Serializer[Any]):
     min_replicas = serializers.IntegerField(required=False, default=0, min_value=0, max_value=1)
     max_replicas = serializers.IntegerField(required=False, default=1, min_value=1, max_value=1)
     idle_window_s = serializers.IntegerField(required=False, default=600, min_value=30)
+    hold_s = serializers.IntegerField(
+        default=None, allow_null=True, min_value=0, max_value=600, help_text="How long a call waits for it to wake."
+    )
     options = serializers.DictField(required=False, default=dict)
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
     min_replicas = serializers.IntegerField(required=False, min_value=0, max_value=1)
     idle_window_s = serializers.IntegerField(required=False, min_value=30)
+    hold_s = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, max_value=600, help_text="How long a call waits for it to wake."
+    )
 
 
 class DeploymentSerializer(serializers.Serializer[Any]):
@@ -56,6 +62,7 @@ class DeploymentSerializer(serializers.Serializer[Any]):
     min_replicas = serializers.IntegerField()
     max_replicas = serializers.IntegerField()
     idle_window_s = serializers.IntegerField()
+    hold_s = serializers.IntegerField(allow_null=True)
     options = serializers.DictField()
     price_per_second = serializers.CharField(allow_null=True)
     cost_so_far = serializers.CharField(help_text="USD, an exact decimal; what runs now is included.")
@@ -92,7 +99,8 @@ class DeploymentList(APIView):
             raise ValidationError({"model": [f"No model {asked['model']}; GET /api/v1/models lists them."]})
         if hardware is None:
             raise ValidationError({"hardware": [f"No hardware {asked['hardware']}; the model's offers list it."]})
-        plain = {name: asked[name] for name in ("name", "min_replicas", "max_replicas", "idle_window_s", "options")}
+        names = ("name", "min_replicas", "max_replicas", "idle_window_s", "hold_s", "options")
+        plain = {name: asked[name] for name in names}
         try:
             made = operations.deploy(team, model=model, hardware=hardware, actor=actor_of(request), **plain)
         except NameTaken as error:
@@ -121,10 +129,12 @@ class DeploymentDetail(APIView):
                 deployment,
                 min_replicas=wish.validated_data.get("min_replicas", deployment.min_replicas),
                 idle_window_s=wish.validated_data.get("idle_window_s", deployment.idle_window_s),
+                hold_s=wish.validated_data.get("hold_s", deployment.hold_s),
                 actor=actor_of(request),
             )
         except BadOption as error:
             raise ValidationError({error.option: [str(error)]}) from error
+        deployment.refresh_from_db()
         return Response(as_json(reports.of(deployment)))
 
     @extend_schema(request=None, responses={202: DeploymentSerializer})
@@ -168,6 +178,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "min_replicas": row.min_replicas,
         "max_replicas": row.max_replicas,
         "idle_window_s": row.idle_window_s,
+        "hold_s": row.hold_s,
         "options": row.options,
         "price_per_second": exact(report.per_second) if report.per_second is not None else None,
         "cost_so_far": exact(report.cost_so_far),

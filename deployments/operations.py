@@ -33,6 +33,7 @@ def deploy(
     min_replicas: int = 0,
     max_replicas: int = 1,
     idle_window_s: int = 600,
+    hold_s: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Deployment:
     """Write the wish for an endpoint TEAM/NAME and ring for a worker.
@@ -58,6 +59,7 @@ def deploy(
                 min_replicas=min_replicas,
                 max_replicas=max_replicas,
                 idle_window_s=idle_window_s,
+                hold_s=hold_s,
                 created_by=actor,
             )
             DeploymentEvent.objects.create(deployment=deployment, after=Status.PENDING, reason=Reason.ASKED)
@@ -89,10 +91,12 @@ def wake(deployment_id: UUID) -> None:
     ring(deployment.pk)
 
 
-def change(deployment: Deployment, *, min_replicas: int, idle_window_s: int, actor: str) -> None:
+def change(deployment: Deployment, *, min_replicas: int, idle_window_s: int, hold_s: int | None, actor: str) -> None:
     """How elastic it is may change while it runs; what runs may not."""
     _check_numbers(min_replicas, deployment.max_replicas, idle_window_s)
-    Deployment.objects.filter(pk=deployment.pk).update(min_replicas=min_replicas, idle_window_s=idle_window_s)
+    Deployment.objects.filter(pk=deployment.pk).update(
+        min_replicas=min_replicas, idle_window_s=idle_window_s, hold_s=hold_s
+    )
     audit.record(deployment.team, actor=actor, verb="changed", subject=deployment.endpoint_model)
 
 

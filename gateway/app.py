@@ -140,8 +140,11 @@ async def _called(
     post: _Post, body: dict[str, Any], keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None
 ) -> Answer:
     hold_s = _hold_s(post.headers)
-    surface = SURFACES[post.surface]
-    return await completions.answer(post.runtime, post.caller, surface, body, post.request_id, hold_s=hold_s, keep=keep)
+    traceparent = post.headers.get(b"traceparent", b"").decode("latin-1")
+    return await completions.answer(
+        post.runtime, post.caller, SURFACES[post.surface], body, post.request_id,
+        hold_s=hold_s, traceparent=traceparent, keep=keep,
+    )  # fmt: skip
 
 
 async def _first_time(post: _Post, body: dict[str, Any], claim: Claim) -> Answer:

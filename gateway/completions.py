@@ -47,6 +47,7 @@ async def answer(
     request_id: str,
     *,
     hold_s: float | None = None,
+    traceparent: str = "",
     keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None = None,
 ) -> Answer:
     """Answer a body, or raise WireError. Nothing is billed for a call that fails before its first byte; a delivered
@@ -54,6 +55,7 @@ async def answer(
     with understood():
         asked = surface.check(body)
     entry = Entry(caller.team_id, request_id, caller.api_key_name, surface.name, asked.model, asked.stream)
+    entry.traceparent = traceparent
     asking = Asking(runtime, caller, surface, body, asked, request_id, entry, wait=Wait(hold_s), keep=keep)
     try:
         tokens = asked.prompt_tokens + (asked.max_tokens or 0)

@@ -11,7 +11,7 @@ import orjson
 from django.db import connection
 from django.utils import timezone
 
-from gateway import metrics
+from gateway import metrics, tracing
 from gateway.stores import Stores
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Entry:
     cost: Decimal | None = None
     first_byte_ms: int | None = None
     total_ms: int = 0
+    traceparent: str = ""
 
     def elapsed_ms(self) -> int:
         return int((time.perf_counter() - self.began) * 1000)
@@ -65,6 +66,7 @@ class Journal:
 
     def add(self, entry: Entry) -> None:
         entry.total_ms = entry.elapsed_ms()
+        tracing.record(entry)
         path = entry.path or "none"
         metrics.child(metrics.CALLS, entry.surface, path, str(entry.status)).inc()
         metrics.child(metrics.DURATION, path).observe(entry.total_ms / 1000)

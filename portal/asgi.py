@@ -11,7 +11,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 _django = get_asgi_application()
 
-from gateway import app, runtime  # noqa: E402 its models need Django set up first
+from gateway import app, runtime, tracing  # noqa: E402 its models need Django set up first
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +51,14 @@ async def _live(receive: Receive, send: Send) -> None:
                 await send({"type": "lifespan.startup.complete"})
             case "lifespan.shutdown":
                 await runtime.close_for_this_loop()
+                tracing.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
 
 async def _start() -> None:
     """Warm the runtime. If the stores are away the process still serves, and says so; the next call tries again."""
+    tracing.start()
     try:
         await runtime.runtime_for_this_loop()
     except Exception:

@@ -9,11 +9,14 @@ import httpx
 import openai
 import psycopg
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from billing.batching import Batcher
 from billing.models import Reservation, Spend, UsageEvent
 from catalog.models import Provider
-from gateway import upstream
+from gateway import tracing, upstream
 from gateway.models import RequestRecord
 from tests.gateway.conftest import Gateway, serving
 from tests.gateway.test_calls import wait_for
@@ -285,3 +288,24 @@ def test_while_the_ledger_is_away_no_call_is_made(gateway: Gateway, monkeypatch:
     assert "nothing is billed" in answer.text
     assert answer.headers["retry-after"]
     assert gateway.provider.calls == []
+
+
+def test_a_request_is_a_span_in_the_words_of_the_genai_conventions(gateway: Gateway) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing.use(provider)
+    try:
+        parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+        body = {"model": "good", "messages": ASK}
+        httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=gateway.headers | parent)
+        wait_for(lambda: bool(exporter.get_finished_spans()))
+    finally:
+        tracing.stop()
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "chat good"
+    assert span.parent
+    assert f"{span.parent.span_id:x}" == "b7ad6b7169203331"
+    wanted = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "good", "gen_ai.usage.output_tokens": 3}
+    assert dict(span.attributes or {}).items() >= wanted.items()
+    assert "Count to three" not in span.to_json()
