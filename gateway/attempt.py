@@ -311,7 +311,8 @@ async def _let_gather(response: aiohttp.ClientResponse, seconds: float) -> None:
     try:
         await asyncio.sleep(seconds)
     finally:
-        transport.resume_reading()
+        if not transport.is_closing():
+            transport.resume_reading()
 
 
 def _broken_off(call: _Call, error: Exception) -> WireError:

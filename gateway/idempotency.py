@@ -96,8 +96,9 @@ def forget_old() -> int:
     return StoredAnswer.objects.filter(created_at__lt=timezone.now() - timedelta(hours=KEPT_H)).delete()[0]
 
 
-async def pumped(stream: AsyncIterator[bytes], tasks: "set[asyncio.Task[object]]") -> AsyncIterator[bytes]:
-    """The stream, read to its end though its reader leaves: a retry with the same key shall find it whole."""
+def pumped(stream: AsyncIterator[bytes], tasks: "set[asyncio.Task[object]]") -> AsyncIterator[bytes]:
+    """The stream, read to its end from now on though its reader leaves, or never comes: a retry with the same key
+    shall find it whole."""
     queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def pump() -> None:
@@ -111,6 +112,10 @@ async def pumped(stream: AsyncIterator[bytes], tasks: "set[asyncio.Task[object]]
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return _read(queue)
+
+
+async def _read(queue: "asyncio.Queue[bytes | None]") -> AsyncIterator[bytes]:
     while (event := await queue.get()) is not None:
         yield event
 

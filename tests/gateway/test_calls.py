@@ -188,8 +188,9 @@ def test_every_bad_key_gets_one_answer(gateway: Gateway, key: str) -> None:
         keys.revoke(row)
     headers = {b"authorization": f"Bearer {key}".encode("latin-1")}
     answer = httpx.get(f"{gateway.url}/v1/models", headers=headers)
+    error = answer.json()["error"]
     assert answer.status_code == 401
-    assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "invalid_api_key", None)
     assert "Incorrect API key" in answer.json()["error"]["message"]
 
 
@@ -237,6 +238,9 @@ def test_a_bad_body_gets_a_clear_error_and_no_bill(
     )
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["code"]) == (status, param, code)
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+    assert answer.headers["request-id"] == answer.headers["x-request-id"]
     assert answer.headers["x-request-id"]
     assert not Reservation.objects.exists()
 
@@ -254,7 +258,8 @@ def test_a_huge_body_is_refused(gateway: Gateway) -> None:
         headers={"authorization": f"Bearer {gateway.key}"},
         timeout=20,
     )
-    assert answer.status_code == 413
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["code"]) == (413, "invalid_request_error", "request_too_large")
 
 
 def test_another_teams_key_sees_none_of_our_spend(gateway: Gateway) -> None:

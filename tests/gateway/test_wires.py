@@ -1,6 +1,7 @@
 """Both wires, in what goes wrong and in the small print: errors in each one's shape, broken streams, lists, counts."""
 
 import json
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -13,11 +14,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from accounts.models import ApiKey
 from billing.batching import Batcher
-from billing.models import Reservation, Spend, UsageEvent
+from billing.models import Budget, Reservation, Spend, UsageEvent
 from catalog.models import Provider
+from deployments.models import Deployment
 from gateway import tracing, upstream
-from gateway.models import RequestRecord
+from gateway.models import Limits, RequestRecord
+from tests.factories.deployments import smollm2
 from tests.gateway.conftest import Gateway, serving
 from tests.gateway.test_calls import wait_for
 
@@ -75,6 +79,36 @@ def test_a_bad_key_is_told_in_anthropics_shape(gateway: Gateway, key: str) -> No
     headers = {b"x-api-key": key.encode("latin-1")}
     answer = httpx.post(f"{gateway.url}/v1/messages", json=GOOD, headers=headers)
     assert (answer.status_code, answer.json()["error"]["type"]) == (401, "authentication_error")
+
+
+def test_what_the_portal_refuses_is_told_in_anthropics_shape(gateway: Gateway) -> None:
+    model, hardware = smollm2()
+    asleep = Deployment.objects.create(
+        team=gateway.team, name="asleep", model=model, weights=model.weights.get(), hardware=hardware,
+        engine="llama_cpp", backend="local", options={}, status="asleep",
+    )  # fmt: skip
+
+    def told(body: dict[str, Any] | bytes) -> tuple[int, str, dict[str, str]]:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = httpx.post(f"{gateway.url}/v1/messages", content=content, headers=gateway.headers, timeout=30)
+        return answer.status_code, answer.json()["error"]["type"], dict(answer.headers)
+
+    assert told(b"x" * (10 * 1024 * 1024 + 1))[:2] == (413, "request_too_large")
+    status, kind, headers = told(GOOD | {"model": asleep.endpoint_model})
+    assert (status, kind, headers["x-modelport-state"]) == (503, "overloaded_error", "waking")
+    assert int(headers["retry-after"]) >= 1
+    long = httpx.post(f"{gateway.url}/v1/messages", json=GOOD | {"model": "too-long"}, headers=gateway.headers)
+    assert (long.status_code, long.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "2048" in long.text
+    assert "5000" in long.text
+    Limits.objects.create(team=gateway.team, api_key=ApiKey.objects.get(), requests_per_minute=1)
+    Budget.objects.create(team=gateway.team, monthly_usd=Decimal("0.01"))
+    time.sleep(4.2)  # as long as a key's limits may be remembered
+    status, kind, headers = told(GOOD | {"max_tokens": 5000})
+    assert (status, kind, headers["x-should-retry"]) == (429, "billing_error", "false")
+    status, kind, headers = told(GOOD)
+    assert (status, kind) == (429, "rate_limit_error")
+    assert int(headers["retry-after"]) >= 1
 
 
 ODD = [None, True, 0, -1, 1e308, 10**400, "", "x", [], [[]], [None], {}, {"a": None}]
