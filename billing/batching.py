@@ -98,7 +98,13 @@ class Batcher:
         """Let a call in, durably. Raises BudgetSpent, UnpricedMeter, BadQuantity or DatabaseDown: then don't call."""
         if self._closing or len(self._queue) >= QUEUE_LIMIT:
             raise DatabaseDown(DOWN)
-        let_in = await self._submit(call)
+        waiting = self._submit(call)
+        try:
+            let_in = await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._submit(Void(call.id))  # let in a moment before its caller left
+            raise
         assert isinstance(let_in, LetIn)  # noqa: S101 - post() promises LetIn or an error for a Call
         return let_in
 

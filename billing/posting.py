@@ -382,7 +382,7 @@ def _storable(raw: dict[str, Any] | None) -> dict[str, Any] | None:
     """The provider's object, unless Postgres can't keep it as JSON (NUL, half a surrogate, NaN): then its text."""
     try:
         text = _EXACT_JSON.encode(raw)
-        text.encode()
-    except (ValueError, TypeError):
+        orjson.dumps(raw)
+    except (ValueError, TypeError, RecursionError):
         return {"unreadable": ascii(raw)[:4000]}
     return raw if "\\u0000" not in text else {"unreadable": ascii(raw)[:4000]}

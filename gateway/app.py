@@ -32,6 +32,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+HOLD = re.compile(rb"[0-9]{1,4}")
 LONGEST_HOLD_S = 600
 ROUTES = {
     "/v1/chat/completions": "chat",
@@ -186,7 +187,7 @@ def _hold_s(headers: dict[bytes, bytes]) -> float | None:
     text = headers.get(b"x-modelport-hold-s")
     if text is None:
         return None
-    if not text.isdigit() or int(text) > LONGEST_HOLD_S:
+    if not HOLD.fullmatch(text) or int(text) > LONGEST_HOLD_S:
         raise bad_request(
             f"x-modelport-hold-s is a whole number of seconds from 0 to {LONGEST_HOLD_S}.", param="x-modelport-hold-s"
         )
@@ -197,7 +198,7 @@ async def _read(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     most = settings.GATEWAY_LARGEST_BODY
     too_large = WireError(413, f"The body is larger than {most} bytes.", code="request_too_large")
     length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > most:
+    if length.isdigit() and (len(length) > 12 or int(length) > most):
         raise too_large
     parts, size = [], 0
     while True:

@@ -25,9 +25,9 @@ from billing.meters import (
 )
 from gateway import metrics, sse
 from gateway.adapters import ADAPTERS
-from gateway.adapters.base import PATHS, Source
+from gateway.adapters.base import CHAT, PATHS, Source
 from gateway.auth import Caller
-from gateway.errors import WireError, bad_request, budget_spent, store_down, upstream_failed
+from gateway.errors import WireError, bad_request, budget_spent, store_down, unsettled, upstream_failed
 from gateway.journal import Entry
 from gateway.limits import Admission
 from gateway.protocols.asked import Asked, check_context, understood
@@ -39,6 +39,9 @@ from gateway.usage import Tally
 log = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT_TOKENS = 4096
+RELEASE_S, RELEASES = 2.0, 30
+UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+BROKEN = (WireError, TimeoutError, aiohttp.ClientError, OSError, *UNREADABLE)
 OPENAIS_OWN = "api.openai.com"
 
 
@@ -85,6 +88,7 @@ class _Call:
     source: Source
     sink: Sink
     receipt: Receipt | None = None
+    answered: bool = False
 
 
 async def run(asking: Asking, target: Target) -> None:
@@ -96,7 +100,7 @@ async def run(asking: Asking, target: Target) -> None:
     try:
         with understood():
             sent = said.body(bound) | {"model": target.upstream_model}
-        if bound and OPENAIS_OWN in target.base_url and "max_tokens" not in asking.body and "max_tokens" in sent:
+        if _wants_the_new_name(asking, target, said) and "max_tokens" in sent:
             sent["max_completion_tokens"] = sent.pop("max_tokens")
         response = await asking.runtime.upstream.open(
             target, said.path, orjson.dumps(sent), request_id=asking.request_id
@@ -110,14 +114,20 @@ async def run(asking: Asking, target: Target) -> None:
         if not asking.asked.stream:
             await _whole(call, response)
             return
+        stream = _relay(call, response)
+        await anext(stream)  # begun: from here on its own `finally` settles, whoever drops it
     except BaseException:
         await _give_up(call)
         raise
-    stream = _relay(call, response)
-    await anext(stream)  # begun: from here on its own `finally` settles, whoever drops it
     asking.inner = stream
     if asking.answer.stream is None:
         asking.answer.stream = stream
+
+
+def _wants_the_new_name(asking: Asking, target: Target, said: "_Said") -> bool:
+    """OpenAI's own chat takes a bound that we set or translated only as max_completion_tokens for its newer models."""
+    ours = not said.is_native or "max_tokens" not in asking.body
+    return ours and said.path == PATHS[CHAT] and OPENAIS_OWN in target.base_url
 
 
 def sink(asking: Asking, model: str, *, native: bool = False) -> Sink:
@@ -189,6 +199,8 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     """The call, durably let in, and the bound on its output that a budget counts on."""
     asked, caller, runtime = asking.asked, asking.caller, asking.runtime
     tally = Tally(asked.prompt_tokens, has_output=asked.has_output)
+    with understood():  # before anything is held: nothing that can fail may stand between reserve and its release
+        source, writer = said.source(tally), sink(asking, target.model, native=said.is_native)
     most_output = asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
     prices = await runtime.prices(target.sku)
     most = {_dearest_input(prices): Decimal(asked.most_prompt_tokens)}
@@ -222,8 +234,7 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     runtime.begin(row.id, tally, target)
     entry = asking.entry
     entry.model, entry.target, entry.path = target.model, target.where, row.path
-    writer = sink(asking, target.model, native=said.is_native)
-    call = _Call(asking, row, target, tally, said.source(tally), writer)
+    call = _Call(asking, row, target, tally, source, writer)
     return call, most_output if let_in.capped and asked.has_output else None
 
 
@@ -245,11 +256,15 @@ async def _whole(call: _Call, response: aiohttp.ClientResponse) -> None:
         body = orjson.dumps(call.sink.whole(call.source.whole(answer)))
     except TimeoutError as error:
         raise upstream_failed(f"{call.target.where} stopped answering.", status=504) from error
-    except (aiohttp.ClientError, OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (aiohttp.ClientError, OSError, *UNREADABLE) as error:
         raise upstream_failed(f"{call.target.where} sent an answer that can't be read.") from error
+    call.answered = True  # from here on it is billed, by the sweep if need be
     if asking.keep:
         await asking.keep(body, asking.answer.headers)
-    receipt = await _settle(call)
+    try:
+        receipt = await _settle(call)
+    except BillingError as error:
+        raise unsettled() from error
     asking.answer.headers["x-modelport-cost"] = f"{receipt.cost:f}"
     asking.answer.body = body
     close(asking, 200)
@@ -259,20 +274,30 @@ async def _relay(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator
     """Forward events as they come; the last one waits for the settlement. Whatever ends it, its use is billed."""
     failure: WireError | None = None
     finished = False
+    events = _events(call, response)
+    try:
+        first = await anext(events, b"")
+    except BROKEN as error:
+        response.close()
+        raise _broken_off(call, error) from error  # before the first byte: not billed, and tried again
+    except BaseException:
+        response.close()
+        raise
     try:
         yield b""
         async with response:
-            async for events in _events(call, response):
-                yield events
+            yield first
+            async for more in events:
+                yield more
         finished = True
-    except (WireError, TimeoutError, aiohttp.ClientError, OSError) as error:
+    except BROKEN as error:
         failure, finished = _broken_off(call, error), True
     finally:
         settled = _in_background(call, _settle(call, gone=not finished, failure=failure))
     try:
         await asyncio.shield(settled)
     except BillingError:
-        failure = failure or store_down()
+        failure = failure or unsettled()
     yield call.sink.last() if failure is None else call.sink.failure(failure)
 
 
@@ -282,17 +307,29 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
     kept: list[bytes] = []
     gather_s = settings.GATEWAY_GATHER_MS / 1000
     async for chunk in response.content.iter_any():
-        items = [item for data in reader.feed(chunk) if not source.ended for item in source.read(data)]
-        if events := b"".join(map(sink.put, items)):
+        items: list[bytes] = []
+        broken: Exception | None = None
+        try:
+            for data in reader.feed(chunk):
+                if not source.ended:
+                    items += [sink.put(item) for item in source.read(data)]
+        except BROKEN as error:
+            broken = error  # what came before it goes out first: it was counted
+        if events := b"".join(items):
             if asking.entry.first_byte_ms is None:
                 asking.entry.first_byte_ms = asking.entry.elapsed_ms()
             if asking.keep:
                 kept.append(events)
             yield events
-            if gather_s and not source.ended:
+            if gather_s and not source.ended and broken is None:
                 await _let_gather(response, gather_s)
+        if broken is not None:
+            raise broken
         if source.ended:
             break
+    if not source.ended:
+        for data in reader.rest():  # a last line whose blank one never came
+            list(source.read(data))
     if not source.ended:
         raise upstream_failed(f"{call.target.where} broke off its answer.")
     ending = sink.end()
@@ -321,6 +358,9 @@ def _broken_off(call: _Call, error: Exception) -> WireError:
             return error
         case TimeoutError():
             return upstream_failed(f"{call.target.where} stopped answering.", status=504)
+        case AttributeError() | IndexError() | KeyError() | TypeError() | ValueError():
+            log.warning("an event of %s could not be read", call.target.where, exc_info=error)
+            return upstream_failed(f"{call.target.where} sent an event that can't be read.")
         case _:
             return upstream_failed(f"{call.target.where} broke off its answer.")
 
@@ -337,7 +377,7 @@ async def _settle(call: _Call, *, gone: bool = False, failure: WireError | None 
     )
     try:
         call.receipt = asking.answer.receipt = await asking.runtime.batcher.settle(settlement)
-    except DatabaseDown as error:
+    except BillingError as error:
         log.error("call %s could not be settled; the sweep will (%s)", call.row.id, error)
         close(asking, 503, "store_unavailable")
         raise
@@ -356,8 +396,21 @@ async def _settle(call: _Call, *, gone: bool = False, failure: WireError | None 
 async def _give_up(call: _Call) -> None:
     """It failed before its first byte: release what it held, also when this task is being cancelled."""
     call.asking.runtime.end(call.row.id)
-    if call.receipt is None:
-        await asyncio.shield(_in_background(call, call.asking.runtime.batcher.void(call.row.id)))
+    if not call.answered:
+        released = _in_background(call, _release(call))
+        await asyncio.wait({released}, timeout=RELEASE_S)  # its caller should hear what failed, not wait for this
+
+
+async def _release(call: _Call) -> None:
+    """The batcher tries for a while; a database that is away for longer is waited for here."""
+    for _ in range(RELEASES):
+        try:
+            await call.asking.runtime.batcher.void(call.row.id)
+        except DatabaseDown:
+            continue
+        except BillingError as error:
+            log.warning("call %s could not be released: %s", call.row.id, error)
+        return
 
 
 def _in_background(call: _Call, work: Any) -> "asyncio.Task[Any]":

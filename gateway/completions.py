@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
@@ -16,6 +17,7 @@ from gateway import attempt, metrics
 from gateway.aliases import Route
 from gateway.attempt import Answer, Asking
 from gateway.auth import Caller
+from gateway.breaker import Breaker
 from gateway.errors import Next, WireError, store_down, upstream_failed
 from gateway.journal import Entry
 from gateway.protocols.asked import understood
@@ -31,6 +33,7 @@ LONGEST_PAUSE_S = 2.0
 # A streaming caller whose target wakes hears a comment after this long, then each second.
 COMMENT_AFTER_S = 1.0
 MOST_SHADOWS = 64
+SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 PER_MILLION = 1_000_000
 
 
@@ -184,11 +187,8 @@ async def _within_cap(asking: Asking, route: Route, target: Target) -> bool:
 async def _try_one(asking: Asking, target: Target) -> None:
     """Up to ATTEMPTS calls to one target, with a growing pause that honours retry-after. Each is reserved anew."""
     breaker, name = asking.runtime.breaker, f"{target.base_url} {target.upstream_model}"
-    failure: WireError | None = None
     for number in range(ATTEMPTS):
         if not breaker.allows(name):
-            if failure:  # this call's own attempts were the last straw
-                raise failure
             wait = {"retry-after": str(breaker.retry_after_s(name))}
             text = f"{target.where} failed several times in a row and is left alone for a moment."
             raise upstream_failed(text, status=503, headers=wait, after=Next.ANOTHER_TARGET)
@@ -196,15 +196,12 @@ async def _try_one(asking: Asking, target: Target) -> None:
         try:
             await attempt.run(asking, target)
         except WireError as error:
-            failure = error
             metrics.child(metrics.ATTEMPTS, str(error.status)).inc()
-            if error.next is Next.NOTHING or error.status == 429:
-                breaker.undecided(name)
-            else:
-                breaker.failed(name)
             pause = _pause(error, number)
             if error.next is not Next.THE_SAME_AGAIN or number == ATTEMPTS - 1 or pause > LONGEST_PAUSE_S:
+                _tell_breaker(breaker, name, target, error)
                 raise
+            breaker.undecided(name)
             await asyncio.sleep(pause)
             target = asking.runtime.router.look(asking.caller, target.model) or target
         except BaseException:
@@ -216,10 +213,19 @@ async def _try_one(asking: Asking, target: Target) -> None:
             return
 
 
+def _tell_breaker(breaker: Breaker, name: str, target: Target, error: WireError) -> None:
+    """One request counts once, however often it was tried. An engine's own 500 may be the doing of its caller's body,
+    and one caller must not close a target for all."""
+    if error.next is Next.NOTHING or error.status == 429 or (target.deployment_id and error.upstream_status == 500):
+        breaker.undecided(name)
+    else:
+        breaker.failed(name)
+
+
 def _pause(error: WireError, number: int) -> float:
     """Seconds to the next attempt: what the target asked for, else doubling with jitter."""
     asked = error.headers.get("retry-after", "")
-    if asked.replace(".", "", 1).isdigit():
+    if SECONDS.fullmatch(asked):
         return float(asked)
     if asked:
         return LONGEST_PAUSE_S + 1  # a date: longer than we would wait

@@ -55,6 +55,7 @@ class WireError(Exception):
     param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     next: Next = Next.NOTHING
+    upstream_status: int = 0
 
     def body(self) -> bytes:
         return orjson.dumps({"error": self.shape()})
@@ -103,6 +104,12 @@ def store_down() -> WireError:
     headers = {"retry-after": "2", "x-should-retry": "true"}
     text = "The portal's database can't be reached, so the call was not made and nothing is billed. Try again soon."
     return WireError(503, text, type="server_error", code="store_unavailable", headers=headers)
+
+
+def unsettled() -> WireError:
+    """The answer was made, but its bill could not be written yet: it will be, so trying again would cost twice."""
+    text = "The answer was made, but the portal's database can't be reached to bill it now; it is billed later."
+    return WireError(503, text, type="server_error", code="store_unavailable", headers={"x-should-retry": "false"})
 
 
 def budget_spent(message: str) -> WireError:

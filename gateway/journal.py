@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 from django.db import connection
+from django.db.utils import DataError
 from django.utils import timezone
 
 from gateway import metrics, tracing
@@ -85,9 +86,9 @@ class Journal:
         entries, self._entries = self._entries, []
         if not entries:
             return
-        rows = orjson.dumps([_row(entry) for entry in entries]).decode().replace("\\u0000", "")
+        rows = [_row(entry) for entry in entries]
         try:
-            await stores.ask(lambda: _insert(rows))
+            await stores.ask(lambda: _insert_all(rows))
         except Exception as error:
             log.warning("the request log waits: %s", error)
             room = max(0, MOST_WAITING - len(self._entries))
@@ -95,12 +96,30 @@ class Journal:
             self._entries = entries[:room] + self._entries
 
 
-def _insert(rows: str) -> None:
+def _insert_all(rows: list[dict[str, object]]) -> None:
+    """A row that the database refuses is no reason to keep the others waiting."""
+    try:
+        _insert(rows)
+    except DataError:
+        for row in rows:
+            try:
+                _insert([row])
+            except DataError as error:
+                metrics.LOG_LOST.inc()
+                log.warning("a row of the request log was refused: %s", error)
+
+
+def _insert(rows: list[dict[str, object]]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(INSERT, (rows,))
+        cursor.execute(INSERT, (orjson.dumps(rows).decode(),))
 
 
 def _row(entry: Entry) -> dict[str, object]:
+    row = _facts(entry)
+    return {name: value.replace("\0", "") if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _facts(entry: Entry) -> dict[str, object]:
     return {
         "team_id": entry.team_id,
         "at": entry.at,

@@ -73,7 +73,7 @@ for i, item in ipairs(cjson.decode(ARGV[1])) do
     for j, rate in ipairs(item.rates) do put(rate[1], level(rate[1], rate[2]) - rate[3]) end
     for j, cap in ipairs(item.caps) do
       if item.kind == 'end' then redis.call('ZREM', cap[1], item.id)
-      else redis.call('ZADD', cap[1], 'XX', now + item.lease, item.id) end
+      else redis.call('ZADD', cap[1], 'XX', now + item.lease, item.id); redis.call('EXPIRE', cap[1], 600) end
     end
   end
   out[i] = answer
@@ -131,7 +131,12 @@ class Limiter:
         caps = self._caps(rules)
         names += [(rule.scope, CALLS, rule.concurrency or 0) for rule in rules if rule.concurrency]
         item = {"kind": "admit", "id": call_id, "rates": rates, "caps": caps, "lease": CALL_LEASE_S}
-        answer = await self._ask(item)
+        try:
+            answer = await self._ask(item)
+        except asyncio.CancelledError:
+            admission.counted = True
+            self.end(admission, None)
+            raise
         if answer is None:
             metrics.LIMITS_AWAY.inc()
             return admission
@@ -145,9 +150,12 @@ class Limiter:
         """The call is over and used so many tokens (None: it failed and used none). Nobody waits for this."""
         if not admission.counted:
             return
-        taken = (tokens or 0) - admission.tokens
-        rates, _ = self._rates(admission.rules, taken, requests=0)
         caps = self._caps(admission.rules)
+        rates = []
+        for rule in admission.rules:
+            if limit := rule.tokens_per_minute:
+                more = (tokens or 0) - min(admission.tokens, limit)  # beyond what was taken at the door
+                rates.append([f"{self._prefix}{rule.key}:t", limit, more])
         rates = [rate for rate in rates if rate[2]]
         if rates or caps:
             self._tell({"kind": "end", "id": admission.id, "rates": rates, "caps": caps})

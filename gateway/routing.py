@@ -267,7 +267,9 @@ def _too_late(endpoint: Endpoint, name: str) -> WireError:
 
 def _cannot_answer(endpoint: Endpoint, name: str) -> WireError:
     if endpoint.status == FAILED:
-        return not_ready(f"`{name}` has failed: {endpoint.reason}. Its page shows the log.", retry_after_s=30)
+        error = not_ready(f"`{name}` has failed: {endpoint.reason}. Its page shows the log.", retry_after_s=30)
+        error.code = "deployment_failed"
+        return error
     if endpoint.status == READY:
         return not_ready(f"`{name}` is just changing replicas.", retry_after_s=2)
     return model_not_found(name)

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Coroutine
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -48,6 +50,7 @@ class Runtime:
         self.shadows: set[asyncio.Task[object]] = set()
         self.pumps: set[asyncio.Task[object]] = set()
         self.claims: set[Claim] = set()
+        self._duties: set[asyncio.Task[None]] = set()
         self.admissions: dict[str, Admission] = {}
         self._called: set[UUID] = set()
         self._busy: dict[UUID, UUID] = {}
@@ -68,6 +71,7 @@ class Runtime:
             self._clock.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._clock
+        await asyncio.gather(*self._duties)
         for task in self.shadows | self.pumps:
             task.cancel()
         await asyncio.gather(*self.shadows, *self.pumps, return_exceptions=True)
@@ -116,20 +120,26 @@ class Runtime:
         renewed = time.monotonic()
         while True:
             await asyncio.sleep(TOUCH_S)
-            try:
-                await self._touch()
-                await self.journal.write(self.stores)
-                if time.monotonic() - renewed > RENEW_S:
-                    renewed = time.monotonic()
-                    await self._renew()
-            except Exception as error:
-                log.warning("gateway clock: %s", error)
+            if time.monotonic() - renewed > RENEW_S:
+                renewed = time.monotonic()
+                await _carefully(self._renew_leases())
+                self._do(self._renew_claims())
+            self._do(self._touch())
+            self._do(self.journal.write(self.stores))
 
-    async def _renew(self) -> None:
-        """Whatever this process holds goes on being held: reservations, places under a limit, idempotency keys."""
+    def _do(self, duty: Coroutine[Any, Any, None]) -> None:
+        """Beside the others: none of them waits for a slow one."""
+        task = asyncio.create_task(_carefully(duty))
+        self._duties.add(task)
+        task.add_done_callback(self._duties.discard)
+
+    async def _renew_leases(self) -> None:
+        """Whatever this process holds goes on being held: reservations and places under a limit."""
         self.limiter.renew(list(self.admissions.values()))
         if self.in_flight:
             await self.batcher.renew({key: t.estimate() for key, t in self.in_flight.items()}, LEASE_S)
+
+    async def _renew_claims(self) -> None:
         if claims := list(self.claims):
             await self.stores.ask(lambda: idempotency.renew(claims))
 
@@ -138,6 +148,13 @@ class Runtime:
         self._called = set()
         if called:
             await self.stores.ask(lambda: endpoints.touch(called))
+
+
+async def _carefully(duty: Coroutine[Any, Any, None]) -> None:
+    try:
+        await duty
+    except Exception as error:
+        log.warning("gateway clock: %s", error)
 
 
 _runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}

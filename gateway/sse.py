@@ -21,6 +21,10 @@ class Reader:
                 self._data.append(text[5:].removeprefix(b" "))
         return events
 
+    def rest(self) -> list[bytes]:
+        """The stream is over: the event that was begun, if its line came whole."""
+        return self.feed(b"\n\n") if self._rest or self._data else []
+
     @property
     def cut_short(self) -> bool:
         """True if an event was begun and its end never came."""

@@ -86,7 +86,9 @@ async def _refusal(target: Target, response: aiohttp.ClientResponse) -> WireErro
             wait = wait or {"retry-after": "2"}
             return upstream_failed(f"{target.where} is not available just now.", status=503, headers=wait)
         case status:
-            return upstream_failed(f"{target.where} failed with status {status}.")
+            failed = upstream_failed(f"{target.where} failed with status {status}.")
+            failed.upstream_status = status
+            return failed
 
 
 async def _error_of(response: aiohttp.ClientResponse) -> dict[str, Any]:

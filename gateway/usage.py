@@ -27,6 +27,7 @@ class Tally:
     whole: bool = False
     characters: int = 0
     chunks: int = 0
+    counted_at: int = 0
     first_byte_at: float = 0.0
 
     def delivered(self, text: str | None) -> None:
@@ -43,7 +44,9 @@ class Tally:
         details = details if isinstance(details, dict) else {}
         cached = min(_count(details, "cached_tokens") or 0, prompt)
         written = min(_count(details, "cache_creation_tokens") or 0, prompt - cached)
-        self.usage, self.whole = usage, True
+        self.usage = usage
+        self.whole = not self.has_output or _count(usage, "completion_tokens") is not None
+        self.counted_at = self.chunks
         self.counted = {
             TOKENS_INPUT.name: prompt - cached - written,
             TOKENS_INPUT_CACHED.name: cached,
@@ -70,14 +73,16 @@ class Tally:
             TOKENS_OUTPUT.name: _count(merged, "output_tokens") or 0,
         }
         self.whole = self.whole or (final and _count(usage, "output_tokens") is not None)
+        self.counted_at = self.chunks
 
     @property
     def measured(self) -> bool:
-        return self.whole
+        """The count came, and nothing after it. A count on the way says too little once more has come."""
+        return self.whole and self.chunks == self.counted_at
 
     def quantities(self) -> dict[str, Decimal]:
         """meter -> tokens, classes disjoint. Explicit zero is zero."""
-        if not self.whole:
+        if not self.measured:
             return self.estimate()
         return {meter: Decimal(count) for meter, count in self.counted.items()}
 
@@ -86,7 +91,8 @@ class Tally:
         given = {meter: count for meter, count in self.counted.items() if meter != TOKENS_OUTPUT.name and count}
         given = given or {TOKENS_INPUT.name: max(self.prompt_estimate, 1)}
         if self.has_output:
-            given[TOKENS_OUTPUT.name] = max(self.chunks, self.characters // CHARACTERS_PER_TOKEN, 1)
+            so_far = self.counted.get(TOKENS_OUTPUT.name, 0)
+            given[TOKENS_OUTPUT.name] = max(so_far, self.chunks, self.characters // CHARACTERS_PER_TOKEN, 1)
         return {meter: Decimal(count) for meter, count in given.items()}
 
     @property

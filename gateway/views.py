@@ -180,7 +180,7 @@ def _filtered(request: TeamRequest) -> "QuerySet[RequestRecord]":
             rows = rows.filter(status__lt=400)
         case "failed":
             rows = rows.filter(status__gte=400)
-        case str() as text if text.isdigit():
+        case str() as text if text.isascii() and text.isdigit() and len(text) == 3:
             rows = rows.filter(status=int(text[:5]))
     for name, lookup in (("since", "at__gte"), ("until", "at__lt")):
         if day := _day(request.GET.get(name, "")):

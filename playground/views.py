@@ -1,5 +1,6 @@
 """The chat page, and the answer that it streams. The gateway's use case, under a session instead of a key."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -67,9 +68,10 @@ async def answer(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
 async def _events(found: Answer) -> AsyncIterator[bytes]:
     """The stream, with the receipt after its last event."""
     assert found.stream is not None  # noqa: S101 - asked for above
-    async for event in found.stream:
-        if event:
-            yield event
+    async with contextlib.aclosing(found.stream) as events:  # type: ignore[type-var]
+        async for event in events:
+            if event:
+                yield event
     if found.receipt:
         yield b"event: receipt\ndata: " + json.dumps(_receipt(found)).encode() + b"\n\n"
 

@@ -65,9 +65,9 @@ class MessagesSource:
     def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(answer.get("content"), list):
             raise ValueError("no content")
-        self._tally.anthropic(answer.get("usage"), final=True)
         for block in answer["content"]:
             self._tally.delivered(str(block.get("text") or block.get("input") or ""))
+        self._tally.anthropic(answer.get("usage"), final=True)
         return answer
 
 

@@ -28,7 +28,8 @@ class OpenAIAdapter:
         sent = dict(body)
         if body.get("stream"):
             sent["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
-        if max_tokens and not body.get("max_tokens") and not body.get("max_completion_tokens"):
+        bounds = ("max_tokens", "max_completion_tokens") if surface == CHAT else ("max_tokens",)
+        if max_tokens and not any(body.get(name) for name in bounds):
             sent["max_tokens"] = max_tokens
         return sent
 
@@ -56,8 +57,6 @@ class OpenAISource:
             self.ended = True
             return ()
         chunk = loaded(data, self._where)
-        if usage := chunk.get("usage"):
-            self._tally.openai(usage)
         try:
             for choice in chunk.get("choices") or ():
                 part = choice.get("delta") or choice
@@ -66,13 +65,15 @@ class OpenAISource:
                     self._tally.delivered(text)
         except (AttributeError, TypeError) as error:
             raise unreadable(self._where) from error
+        if usage := chunk.get("usage"):  # after what came with it: it counts that too
+            self._tally.openai(usage)
         return (chunk,)
 
     def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(answer.get(self._list), list):
             raise ValueError(f"no {self._list}")
-        self._tally.openai(answer.get("usage"))
         for choice in answer.get("choices") or ():
             said = choice.get("message") or choice
             self._tally.delivered(said.get("content") or said.get("text") or "")
+        self._tally.openai(answer.get("usage"))
         return answer

@@ -84,6 +84,7 @@ class ForcedToolSource(OpenAISource):
 def _forced_tool(chat: dict[str, Any]) -> dict[str, Any] | None:
     """The function that has to be called: the named one, or the only one when some has to be."""
     functions = [tool["function"] for tool in chat.get("tools") or () if isinstance(tool.get("function"), dict)]
+    functions = [function for function in functions if isinstance(function.get("name"), str)]
     choice = chat.get("tool_choice")
     if choice == "required":
         return functions[0] if len(functions) == 1 else None

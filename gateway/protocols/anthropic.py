@@ -13,6 +13,7 @@ from gateway.protocols.asked import (
     list_of_objects,
     model_of,
     number,
+    only_own_media,
     size_of,
     whole,
 )
@@ -75,9 +76,14 @@ def _check_content(content: Any, param: str) -> tuple[int, int]:
     return size, extra
 
 
+def _is_text(source: Any) -> bool:
+    return isinstance(source, dict) and source.get("type") == "text"
+
+
 def _check_block(block: dict[str, Any], param: str) -> tuple[int, int]:
     if block["type"] in MEDIA:
         source = block.get("source")
+        only_own_media({"source": source} if not _is_text(source) else None, f"{param}.source")
         if isinstance(source, dict) and source.get("type") == "url":
             raise bad_request("Media is taken as base64 only, not by URL.", param=f"{param}.source", code="invalid_url")
         text = source.get("data") if isinstance(source, dict) and source.get("type") == "text" else None

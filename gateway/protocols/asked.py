@@ -12,7 +12,15 @@ from gateway.errors import bad_request
 
 log = logging.getLogger(__name__)
 
-REFUSED = ("api_base", "api_key", "base_url", "extra_headers")
+# The last one would override max_tokens at an engine, and with it what a budget counts on.
+REFUSED = ("api_base", "api_key", "base_url", "extra_headers", "n_predict")
+# Priced beyond tokens, and nothing here meters them.
+UNPRICED = ("web_search_options",)
+UNPRICED_TOOLS = ("web_search", "web_fetch", "code_execution", "code_interpreter", "file_search", "computer", "mcp")
+TIERS = (None, "auto", "default", "standard_only")
+# Levels of lists and objects that JSON can be written with here.
+DEEPEST = 200
+MEDIA_DEPTH = 8
 MOST_TOKENS = 10_000_000
 TOKENS_PER_IMAGE = 2000
 TOKENS_PER_MESSAGE = 8
@@ -52,6 +60,11 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise bad_request(f"The body is not valid JSON: {error}", code="invalid_json") from error
     if not isinstance(body, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+        try:
+            orjson.dumps(body)  # what could be read but not be sent on
+        except TypeError as error:
+            raise bad_request(f"The body nests deeper than {DEEPEST} levels.", code="invalid_json") from error
     return body
 
 
@@ -60,6 +73,23 @@ def model_of(body: dict[str, Any]) -> str:
     for name in REFUSED:
         if name in body:
             raise bad_request(f"`{name}` is not taken from callers.", param=name, code="unsupported_parameter")
+    for name in UNPRICED:
+        if body.get(name):
+            raise bad_request(
+                f"`{name}` is billed beyond tokens, which this portal can't meter.",
+                param=name,
+                code="unsupported_parameter",
+            )
+    if body.get("service_tier") not in TIERS:
+        raise bad_request("Only the default tier has a price here.", param="service_tier", code="unsupported_parameter")
+    for place, tool in enumerate(body["tools"] if isinstance(body.get("tools"), list) else ()):
+        if isinstance(tool, dict) and str(tool.get("type")).startswith(UNPRICED_TOOLS):
+            raise bad_request(
+                f"A tool of the type {str(tool['type'])[:60]} is run, and billed, by the provider beyond tokens, which"
+                " this portal can't meter.",
+                param=f"tools[{place}].type",
+                code="unsupported_parameter",
+            )
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise bad_request("`model` is missing: the name of a model as GET /v1/models lists it.", param="model")
@@ -116,6 +146,22 @@ def only_data_url(url: Any, param: str) -> None:
     """Media comes with the request: the portal and its engines fetch nothing that callers point to."""
     if isinstance(url, str) and not url.startswith("data:"):
         raise bad_request("Media is taken as data: URLs only.", param=param, code="invalid_url")
+
+
+def only_own_media(value: Any, param: str, depth: int = 0) -> None:
+    """No address anywhere in a piece of media: whoever serves the model would fetch it, from inside its network."""
+    match value:
+        case str() if value[:8].lstrip().lower().startswith(("http:", "https:", "file:", "ftp:", "//")):
+            raise bad_request("Media is taken with the request itself (data: URLs, base64), not by address.",
+                              param=param, code="invalid_url")  # fmt: skip
+        case dict() if depth < MEDIA_DEPTH:
+            for inner in value.values():
+                only_own_media(inner, param, depth + 1)
+        case list() if depth < MEDIA_DEPTH:
+            for inner in value:
+                only_own_media(inner, param, depth + 1)
+        case dict() | list():
+            raise bad_request("This piece of media nests too deep.", param=param, code="invalid_type")
 
 
 def context_exceeded(tokens: int, context_tokens: int, *, param: str = "messages") -> Any:

@@ -14,13 +14,14 @@ from gateway.protocols.asked import (
     model_of,
     number,
     only_data_url,
+    only_own_media,
     size_of,
     whole,
 )
 
 MOST_CHOICES = 16
 MOST_INPUTS = 2048
-MEDIA = ("image_url", "input_audio", "video_url", "file")
+TEXTS = ("text", "refusal")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -35,9 +36,12 @@ def check_chat(body: dict[str, Any]) -> Asked:
         model=model,
         stream=stream,
         include_usage=include_usage,
-        max_tokens=min((limit for limit in limits if limit), default=None),
+        max_tokens=max((limit for limit in limits if limit), default=None),
         choices=choices,
-        prompt_bytes=text_bytes + size_of(tools) + size_of(body.get("response_format")),
+        prompt_bytes=text_bytes
+        + size_of(tools)
+        + size_of(body.get("functions"))
+        + size_of(body.get("response_format")),
         extra_tokens=extra,
     )
 
@@ -114,15 +118,19 @@ def _check_messages(messages: Any) -> tuple[int, int]:
         elif content is not None:
             raise bad_request("`content` is a text or a list.", param=f"messages[{index}].content", code="invalid_type")
         if "tool_calls" in message:
-            size += size_of(list_of_objects(message, "tool_calls"))
+            list_of_objects(message, "tool_calls")
+        size += size_of({name: value for name, value in message.items() if name not in ("role", "content")})
     return size, extra
 
 
 def _check_part(part: Any, param: str) -> tuple[int, int]:
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
         raise bad_request("A part of `content` is an object with a `type`.", param=param, code="invalid_type")
-    if part["type"] in MEDIA:
-        media = part.get(part["type"])
+    if part["type"] in TEXTS:
+        return bytes_of(part.get("text") or part.get("refusal")), 0
+    media = part.get(part["type"])
+    if part["type"] == "image_url":
         only_data_url(media.get("url") if isinstance(media, dict) else media, param)
-        return 0, TOKENS_PER_IMAGE
-    return bytes_of(part.get("text")), 0
+    only_own_media({name: value for name, value in part.items() if name != "type"}, param)
+    # A picture has a bound of its own; a document or a recording may be as many tokens as it is long.
+    return 0, TOKENS_PER_IMAGE if part["type"] == "image_url" else max(TOKENS_PER_IMAGE, size_of(media) // 20)
