@@ -307,14 +307,7 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
     kept: list[bytes] = []
     gather_s = settings.GATEWAY_GATHER_MS / 1000
     async for chunk in response.content.iter_any():
-        items: list[bytes] = []
-        broken: Exception | None = None
-        try:
-            for data in reader.feed(chunk):
-                if not source.ended:
-                    items += [sink.put(item) for item in source.read(data)]
-        except BROKEN as error:
-            broken = error  # what came before it goes out first: it was counted
+        items, broken = _written(call, reader.feed(chunk))
         if events := b"".join(items):
             if asking.entry.first_byte_ms is None:
                 asking.entry.first_byte_ms = asking.entry.elapsed_ms()
@@ -337,6 +330,19 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
         await asking.keep(b"".join([*kept, ending, sink.last()]), asking.answer.headers)
     if ending:
         yield ending
+
+
+def _written(call: _Call, events: list[bytes]) -> tuple[list[bytes], Exception | None]:
+    """What the client gets for these events, and what is wrong with the first one that can't be read: what came
+    before it goes out first, because it was counted."""
+    items: list[bytes] = []
+    try:
+        for data in events:
+            if not call.source.ended:
+                items += [call.sink.put(item) for item in call.source.read(data)]
+    except BROKEN as error:
+        return items, error
+    return items, None
 
 
 async def _let_gather(response: aiohttp.ClientResponse, seconds: float) -> None:

@@ -92,6 +92,9 @@ class Provider:
         model = body["model"]
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
+        if model == "stillborn":
+            await response.write(b'data: {"error": {"message": "out of memory"}}\n\n')
+            return response
         try:
             async for piece in _pieces(model, *_said(body)):
                 await response.write(piece)

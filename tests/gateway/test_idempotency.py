@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from billing.models import UsageEvent
+from billing.batching import Batcher
+from billing.errors import DatabaseDown
+from billing.models import Reservation, UsageEvent
 from gateway.models import StoredAnswer
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_calls import wait_for
@@ -85,6 +87,19 @@ def test_a_key_that_is_none_is_refused(gateway: Gateway, key: str) -> None:
     raw = {b"idempotency-key": key.encode("latin-1"), b"authorization": f"Bearer {gateway.key}".encode()}
     answer = httpx.post(f"{gateway.url}/v1/chat/completions", json={"model": "good", "messages": ASK}, headers=raw)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_idempotency_key")
+
+
+def test_an_answer_that_was_kept_is_billed_even_if_its_settlement_fails(gateway: Gateway, monkeypatch: Any) -> None:
+    async def away(self: object, settlement: object) -> None:
+        raise DatabaseDown("away")
+
+    monkeypatch.setattr(Batcher, "settle", away)
+    body = {"model": "good", "messages": ASK}
+    first = _post(gateway, "/v1/chat/completions", body, "k")
+    assert (first.status_code, first.headers["x-should-retry"]) == (503, "false")
+    assert "billed later" in first.text
+    assert _post(gateway, "/v1/chat/completions", body, "k").headers["x-modelport-replayed"] == "true"
+    assert Reservation.objects.get().state == "open", "the sweep bills it"
 
 
 def test_many_at_once_make_one_call(gateway: Gateway) -> None:

@@ -51,6 +51,13 @@ def test_tokens_a_minute_are_put_right_when_the_call_ends(gateway: Gateway) -> N
     assert 880 <= left < 1000
 
 
+def test_asking_for_more_tokens_than_the_limit_is_no_way_around_it(gateway: Gateway) -> None:
+    Limits.objects.create(team=gateway.team, tokens_per_minute=1000)
+    answers = [_post(gateway.url, gateway.key, model="greedy", max_tokens=9000) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert int(answers[1].headers["retry-after"]) > 400, "nine minutes' worth was used"
+
+
 def test_calls_at_a_time_are_capped_for_a_key_and_given_back(gateway: Gateway) -> None:
     key = ApiKey.objects.get(team=gateway.team)
     Limits.objects.create(team=gateway.team, api_key=key, concurrency=2)

@@ -213,6 +213,70 @@ def _billed(events: int) -> None:
     assert all(event.cost > 0 for event in UsageEvent.objects.all())
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_a_stream_that_dies_before_its_first_byte_is_tried_again_and_not_billed(gateway: Gateway, path: str) -> None:
+    body = {"model": "stillborn", "stream": True} | ({"input": "x"} if "responses" in path else {"messages": ASK})
+    answer = _post(gateway, path, body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+    assert len(gateway.provider.calls) == 3
+    wait_for(lambda: Reservation.objects.filter(state="void").count() == 3)
+    assert not UsageEvent.objects.exists()
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("/v1/chat/completions", {"n_predict": 5}, "n_predict"),
+    ("/v1/chat/completions", {"web_search_options": {"x": 1}}, "web_search_options"),
+    ("/v1/chat/completions", {"service_tier": "priority"}, "service_tier"),
+    ("/v1/messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+        {"type": "input_audio", "input_audio": {"data": "http://169.254.169.254/x"}}]}]}, "messages[0].content[0]"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+        {"type": "input_video", "input_video": {"url": "https://x"}}]}]}, "messages[0].content[0]"),
+    ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "document", "source": {
+        "type": "content", "content": [IMAGE]}}]}]}, "messages.0.content.0.source"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "more", "param"), REFUSED)
+def test_what_would_cost_or_fetch_more_than_is_seen_is_refused(
+    gateway: Gateway, path: str, more: dict[str, Any], param: str
+) -> None:
+    answer = _post(gateway, path, GOOD | {"model": "good" if "chat" in path else "c-good"} | more)
+    assert answer.status_code == 400
+    assert param in answer.text
+    assert not gateway.provider.calls
+    assert not gateway.claude.calls
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_a_body_that_nests_too_deep_is_refused_and_harms_no_one(gateway: Gateway, path: str) -> None:
+    deep = b"[" * 300 + b"]" * 300
+    body = b'{"model": "good", "max_tokens": 9, "input": "x", "messages": [{"role": "user", "content": "x"}],'
+    answer = httpx.post(gateway.url + path, content=body + b'"metadata": ' + deep + b"}", headers=gateway.headers)
+    assert answer.status_code == 400
+    assert "deeper" in answer.text
+    assert gateway.provider.calls == []
+
+
+def test_a_wait_of_five_thousand_digits_is_a_bad_request(gateway: Gateway) -> None:
+    headers = gateway.headers | {"x-modelport-hold-s": "9" * 5000}
+    answer = httpx.post(f"{gateway.url}/v1/chat/completions", json={"model": "good", "messages": ASK}, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-modelport-hold-s")
+
+
+def test_a_name_that_no_log_can_hold_does_not_stop_the_log(gateway: Gateway) -> None:
+    for name in ("x\\u0000", "x\u0000y", "good"):
+        _post(gateway, "/v1/chat/completions", {"model": name, "messages": ASK})
+    wait_for(lambda: RequestRecord.objects.count() == 3)
+
+
+def test_the_larger_of_two_bounds_is_what_a_budget_holds(gateway: Gateway) -> None:
+    Budget.objects.create(team=gateway.team, monthly_usd=Decimal("0.05"))
+    both = {"max_tokens": 1, "max_completion_tokens": 100_000}
+    answer = _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK} | both)
+    assert answer.json()["error"]["code"] == "insufficient_quota"
+
+
 # --- the small print --------------------------------------------------------------------------------------------
 def test_models_are_listed_in_the_words_of_each_wire(gateway: Gateway) -> None:
     assert {"good", "c-good"} <= {model.id for model in gateway.client.models.list()}
