@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 
+from deployments.engines.llama_cpp import DEFAULT_CONTEXT, DEFAULT_SLOTS, LEAST_CONTEXT, MOST_CONTEXT, MOST_SLOTS
 from deployments.operations import LONGEST_IDLE_S
 
 
@@ -14,7 +15,7 @@ class DeployForm(forms.Form):
         label="How elastic",
         coerce=int,
         choices=[
-            (0, "Sleep when idle: nothing to pay asleep, the first call waits for the start"),
+            (0, "Sleep when idle"),
             (1, "Always awake"),
         ],
         widget=forms.RadioSelect,
@@ -28,14 +29,22 @@ class DeployForm(forms.Form):
         help_text="It falls asleep after this long without a call.",
     )
     context_tokens = forms.IntegerField(
-        label="Context tokens for each call", min_value=256, max_value=131_072, initial=2048
+        label="Context tokens for each call", min_value=LEAST_CONTEXT, max_value=MOST_CONTEXT, initial=DEFAULT_CONTEXT
     )
     slots = forms.IntegerField(
-        label="Calls at once", min_value=1, max_value=16, initial=4, help_text="More wait in the engine's queue."
+        label="Calls at once",
+        min_value=1,
+        max_value=MOST_SLOTS,
+        initial=DEFAULT_SLOTS,
+        help_text="More wait in the engine's queue.",
     )
 
-    def __init__(self, *args: Any, hardware: list[tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, hardware: list[tuple[str, str]], max_context_tokens: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["hardware"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101 - declared above
         field.choices = hardware
+        if max_context_tokens:
+            self.fields["context_tokens"].help_text = f"This model takes up to {max_context_tokens:,}."

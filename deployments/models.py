@@ -111,6 +111,11 @@ class Replica(models.Model):
     def name(self) -> str:
         return f"r-{self.id.hex}"
 
+    @property
+    def exit_signal(self) -> int | None:
+        """Which signal ended it, if one did."""
+        return -self.exit_code if self.exit_code is not None and self.exit_code < 0 else None
+
 
 class DeploymentEvent(models.Model):
     """One move of a deployment's life; the timeline on its page."""

@@ -41,7 +41,7 @@ def deploy(
     Raises NotDeployable, NameTaken, BadName or BadOption, each with a text that says what to do.
     """
     offer = _fitting_offer(team, model, hardware)
-    checked = engines.choose(offer.engine).check(options or {}, max_context_tokens=_most_context(offer))
+    checked = engines.choose(offer.engine).check(options or {}, max_context_tokens=most_context(offer))
     _check_numbers(min_replicas, max_replicas, idle_window_s)
     assert offer.weights is not None  # noqa: S101 - the database's own constraint
     chosen = _name_for(team, name, model)
@@ -150,7 +150,8 @@ def _fitting_offer(team: Team, model: Model, hardware: Hardware) -> Offer:
     return offer
 
 
-def _most_context(offer: Offer) -> int | None:
+def most_context(offer: Offer) -> int | None:
+    """How many tokens of context the model takes; None: no source lists it."""
     return offer.max_context_tokens or offer.model.context_tokens
 
 

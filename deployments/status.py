@@ -42,6 +42,10 @@ class Report:
         return self.row.status in SETTLED
 
     @property
+    def is_coming(self) -> bool:
+        return self.shown_status in {Status.PENDING, Status.DOWNLOADING, Status.STARTING, Status.WAKING}
+
+    @property
     def shown_status(self) -> str:
         return Status.STOPPING if self.row.stop_asked_at and not self.is_over else self.row.status
 

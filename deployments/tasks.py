@@ -1,6 +1,7 @@
 """Celery's doorbells into deployments: the sweep is the truth, a message only makes it quick."""
 
 import logging
+import threading
 from uuid import UUID
 
 from celery import shared_task
@@ -27,12 +28,13 @@ def sweep() -> None:
 
 
 def ring(deployment_id: UUID) -> None:
-    """Call a worker once the wish is durable. A broker that is away costs a tick of the sweep, nothing more."""
+    """Call a worker once the wish is durable. A broker that is away costs a tick of the sweep, nothing more; and
+    nobody's click waits for it, because its client waits and tries again for seconds."""
+    transaction.on_commit(threading.Thread(target=_send, args=[deployment_id], name="ring").start)
 
-    def send() -> None:
-        try:
-            reconcile_deployment.apply_async([str(deployment_id)], retry=False)
-        except Exception as error:
-            log.warning("no worker was called for %s (%s); the sweep will see it", deployment_id, error)
 
-    transaction.on_commit(send)
+def _send(deployment_id: UUID) -> None:
+    try:
+        reconcile_deployment.apply_async([str(deployment_id)], retry=False)
+    except Exception as error:
+        log.warning("no worker was called for %s (%s); the sweep will see it", deployment_id, error)

@@ -1,5 +1,7 @@
 """Deployments: the list, the deploy form, and one deployment's live page."""
 
+import hashlib
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -12,10 +14,11 @@ from accounts.http import TeamRequest, team_required
 from accounts.models import Role
 from catalog import library, snippets
 from catalog.library import Entry
+from catalog.models import Hardware
 from deployments import operations, status
 from deployments.errors import BadName, BadOption, DeploymentError, NameTaken
 from deployments.forms import DeployForm
-from deployments.lifecycle import Status
+from deployments.lifecycle import IN_MOTION, Status
 from deployments.models import Deployment
 
 DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
@@ -25,7 +28,14 @@ ENGINE_OPTIONS = ("context_tokens", "slots")
 @require_safe
 @team_required
 def deployment_list(request: TeamRequest) -> HttpResponse:
-    return render(request, "deployments/list.html", {"reports": status.of_team(request.team)})
+    reports = status.of_team(request.team)
+    context = {
+        "reports": reports,
+        "any_live": any(not report.is_over for report in reports),
+        "any_in_motion": any(report.shown_status in IN_MOTION for report in reports),
+        "api_url": request.build_absolute_uri("/api/v1"),
+    }
+    return render(request, f"deployments/list.html{'#rows' if _is_poll(request) else ''}", context)
 
 
 @team_required
@@ -41,7 +51,12 @@ def deploy_new(request: TeamRequest) -> HttpResponse:
     choices = [(hardware.slug, hardware.name) for hardware, _ in entry.hardware if hardware.backend]
     free = operations.free_name(request.team, model)
     first = {"name": free, "hardware": choices[0][0]}
-    form = DeployForm(request.POST or None, initial=first, hardware=choices)
+    form = DeployForm(
+        request.POST or None,
+        initial=first,
+        hardware=choices,
+        max_context_tokens=operations.most_context(entry.deployable_offer) if entry.deployable_offer else None,
+    )
     if request.method == "POST" and form.is_valid():
         found = _deploy(request, entry, form)
         if isinstance(found, Deployment):
@@ -50,6 +65,9 @@ def deploy_new(request: TeamRequest) -> HttpResponse:
         "entry": entry,
         "model": model,
         "form": form,
+        "not_offered": Hardware.objects.filter(backend="").exclude(
+            pk__in=[machine.pk for machine, _ in entry.hardware]
+        ),
         "usual_start_s": status.usual_start_s(hardware_slug=choices[0][0]),
     }
     return render(request, "deployments/new.html", context, status=400 if form.errors else 200)
@@ -58,20 +76,39 @@ def deploy_new(request: TeamRequest) -> HttpResponse:
 @require_safe
 @team_required
 def deployment_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
+    """The page, or the part of it that a poll asks for: its status, or its history if that has changed."""
     deployment = _own(request, pk)
+    if not _is_poll(request):
+        context = _status(request, deployment) | _history(deployment)
+        snippet = snippets.of(deployment.endpoint_model, base_url=request.build_absolute_uri("/v1"))
+        return render(request, "deployments/detail.html", context | {"snippets": snippet})
+    if request.GET.get("part") != "history":
+        return render(request, "deployments/detail.html#status", _status(request, deployment))
+    history = _history(deployment)
+    if history["seen"] == request.GET.get("seen"):
+        return HttpResponse(status=204)  # htmx leaves the page as it is: an open detail, a selection, a scroll position
+    return render(request, "deployments/detail.html#history", _status(request, deployment) | history)
+
+
+def _status(request: TeamRequest, deployment: Deployment) -> dict[str, Any]:
     report = status.of(deployment)
-    context = {
+    return {
         "report": report,
         "deployment": report.row,
-        "events": deployment.events.order_by("-at", "-pk")[:30],
-        "log": "\n".join(status.log_tail(deployment, lines=60)),
-        "now": timezone.now(),
         "may_change": request.membership.role in DEPLOYERS,
-        "usual_start_s": status.usual_start_s(hardware_slug=report.row.hardware_id),
-        "snippets": snippets.of(report.row.endpoint_model, base_url=request.build_absolute_uri("/v1")),
+        "waited_s": (timezone.now() - report.row.status_since).total_seconds(),
+        "usual_start_s": status.usual_start_s(hardware_slug=report.row.hardware_id) if report.is_coming else None,
     }
-    part = "#status" if request.htmx else ""  # type: ignore[attr-defined]
-    return render(request, f"deployments/detail.html{part}", context)
+
+
+def _history(deployment: Deployment) -> dict[str, Any]:
+    """What happened, newest first, and the log; `seen` changes when any of it does."""
+    events = list(deployment.events.order_by("-at", "-pk")[:30])
+    replicas = list(deployment.replicas.order_by("-created_at")[:10])
+    log = "\n".join(status.log_tail(deployment, lines=100))
+    facts = [[event.pk for event in events], [(r.pk, r.started_at, r.ready_at, r.exited_at) for r in replicas], log]
+    seen = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    return {"events": events, "replicas": replicas, "log": log, "seen": seen}
 
 
 @require_POST
@@ -93,6 +130,10 @@ def deployment_retry(request: TeamRequest, pk: UUID) -> HttpResponse:
     if deployment.status == Status.FAILED:
         operations.retry(deployment, actor=request.user.email)
     return redirect("deployment-detail", pk)
+
+
+def _is_poll(request: TeamRequest) -> bool:
+    return bool(request.htmx)  # type: ignore[attr-defined]
 
 
 def _own(request: TeamRequest, pk: UUID) -> Deployment:

@@ -20,6 +20,10 @@ PAGES = {
     "costs": "/billing/",
     "keys": "/keys/",
     "team": "/team/",
+    "aliases": "/aliases/",
+    "alias-new": "/aliases/new/",
+    "limits": "/limits/",
+    "requests": "/requests/",
     "missing": "/no-such-page/",
 }
 WIDTHS = {1440: 900, 390: 844}

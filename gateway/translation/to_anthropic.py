@@ -188,8 +188,12 @@ def _add_tools(body: dict[str, Any], chat: dict[str, Any]) -> None:
     choice = _choice(chat.get("tool_choice")) if tools else None
     if asks_for_json(chat):
         tools.append(_json_tool(chat["response_format"]))
-        choice = {"type": "any"} if len(tools) > 1 else {"type": "tool", "name": JSON_TOOL}
-    if chat.get("parallel_tool_calls") is False and tools:
+        may_call_others = len(tools) > 1 and (choice or {}).get("type") != "none"
+        if not may_call_others:
+            choice = {"type": "tool", "name": JSON_TOOL}
+        elif (choice or {}).get("type") != "tool":
+            choice = {"type": "any"}
+    if chat.get("parallel_tool_calls") is False and tools and (choice or {}).get("type") != "none":
         choice = (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
     if tools:
         body["tools"] = tools

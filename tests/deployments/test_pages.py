@@ -9,9 +9,11 @@ from django.test import Client
 
 from accounts import keys
 from accounts.models import Role
+from catalog.models import Hardware
 from deployments import operations
-from deployments.lifecycle import Status
+from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
+from deployments.templatetags.ages import lasting
 from tests.factories.accounts import MembershipFactory, TeamFactory
 from tests.factories.deployments import smollm2
 
@@ -127,3 +129,63 @@ def test_the_list_takes_as_many_queries_for_ten_as_for_one(client: Client, djang
         operations.deploy(membership.team, model=model, hardware=hardware, actor="t", name=f"d{number}")
     with django_assert_max_num_queries(12):
         assert client.get("/deployments/").status_code == 200
+
+
+def test_the_history_is_sent_again_only_when_it_has_changed(client: Client) -> None:
+    client.force_login(MembershipFactory().user)
+    client.post("/deployments/new?model=smollm2-135m-instruct", FORM)
+    deployment = Deployment.objects.get()
+    seen = client.get(f"/deployments/{deployment.pk}/").context["seen"]
+    ask = f"/deployments/{deployment.pk}/?part=history&seen={seen}"
+    assert client.get(ask, headers={"hx-request": "true"}).status_code == 204
+    deployment.transition(Status.STOPPING, since=Status.PENDING, reason=Reason.STOP_ASKED)
+    part = client.get(ask, headers={"hx-request": "true"})
+    assert part.status_code == 200
+    assert "Stop was asked for" in part.content.decode()
+
+
+def test_the_list_polls_while_something_lives(client: Client) -> None:
+    client.force_login(MembershipFactory().user)
+    client.post("/deployments/new?model=smollm2-135m-instruct", FORM)
+    rows = client.get("/deployments/", headers={"hx-request": "true"}).content.decode()
+    assert rows.strip().startswith("<tbody")
+    assert "hx-trigger" in rows
+    Deployment.objects.update(status=Status.STOPPED)
+    assert "hx-trigger" not in client.get("/deployments/", headers={"hx-request": "true"}).content.decode()
+
+
+def test_hardware_that_no_backend_offers_is_shown_with_the_reason(client: Client) -> None:
+    Hardware.objects.create(slug="h100", name="One H100", memory_gib=80, gpus=1)
+    client.force_login(MembershipFactory().user)
+    page = client.get("/deployments/new?model=smollm2-135m-instruct").content.decode()
+    assert "Not possible here: One H100" in page
+    refused = client.post("/deployments/new?model=smollm2-135m-instruct", FORM | {"hardware": "h100"})
+    assert refused.status_code == 400
+    assert not Deployment.objects.exists()
+
+
+def test_more_context_than_the_model_takes_is_told_at_the_field(client: Client) -> None:
+    model, _ = smollm2()
+    model.context_tokens = 8192
+    model.save()
+    client.force_login(MembershipFactory().user)
+    page = client.post("/deployments/new?model=smollm2-135m-instruct", FORM | {"context_tokens": "10000"})
+    assert page.status_code == 400
+    assert "context_tokens takes a whole number from 256 to 8192" in page.content.decode()
+
+
+def test_a_failed_one_can_be_started_again_by_those_who_may_deploy(client: Client) -> None:
+    membership = MembershipFactory()
+    client.force_login(membership.user)
+    client.post("/deployments/new?model=smollm2-135m-instruct", FORM)
+    deployment = Deployment.objects.get()
+    Deployment.objects.update(status=Status.FAILED, reason=Reason.CRASH_LOOP)
+    assert "Start again" in client.get(f"/deployments/{deployment.pk}/").content.decode()
+    client.post(f"/deployments/{deployment.pk}/retry/")
+    deployment.refresh_from_db()
+    assert deployment.status == Status.PENDING
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59, "59 s"), (192, "3 min 12 s"), (7500, "2 h 5 min")])
+def test_a_length_of_time_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert lasting(seconds) == text

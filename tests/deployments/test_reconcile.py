@@ -223,6 +223,94 @@ def test_an_idle_deployment_sleeps_and_a_call_wakes_it(instance: str) -> None:
     until(deployment, Status.READY)
 
 
+def test_an_engine_that_hangs_is_ended_and_another_is_started(instance: str) -> None:
+    deployment = until(deploy(), Status.READY)
+    first = deployment.replicas.get()
+    for process in engine_processes(instance):
+        if "-S" not in process.cmdline():
+            process.send_signal(signal.SIGSTOP)
+    reconcile.step(deployment)
+    first.refresh_from_db()
+    assert deployment.status == Status.READY, "a short silence is no reason"
+    assert first.unhealthy_since
+    Replica.objects.update(unhealthy_since=timezone.now() - timedelta(minutes=1))
+    until(deployment, Status.STARTING)
+    assert deployment.reason == Reason.ENGINE_HUNG
+    until(deployment, Status.READY)
+    first.refresh_from_db()
+    assert first.exited_at
+    assert first.crashed
+    assert len(engine_processes(instance)) == 2
+
+
+def test_a_portal_that_was_stopped_starts_its_engines_again_and_counts_no_crash(instance: str) -> None:
+    deployment = until(deploy(), Status.READY)
+    for _ in range(reconcile.CRASHES_ALLOWED):
+        for process in engine_processes(instance):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it went with another of them
+                process.terminate()
+        _wait(lambda: engine_processes(instance) == [])
+        until(deployment, Status.STARTING)
+        assert deployment.reason == Reason.PORTAL_RESTARTED
+        until(deployment, Status.READY)
+    assert not deployment.replicas.filter(crashed=True).exists()
+
+
+def test_a_stop_during_the_start_leaves_no_engine(instance: str) -> None:
+    deployment = deploy()
+    reconcile.step(deployment)
+    operations.stop(deployment, actor="test")
+    deployment.refresh_from_db()
+    until(deployment, Status.STOPPED)
+    assert engine_processes(instance) == []
+
+
+def test_only_one_follows_a_deployment(instance: str) -> None:
+    deployment = deploy()
+    with reconcile.alone(deployment.pk) as first, ThreadPoolExecutor(1) as pool:
+        assert first
+        assert not pool.submit(_try_alone, deployment.pk).result()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_try_alone, deployment.pk).result()
+
+
+def test_a_sweep_alone_brings_it_up_and_says_who_still_needs_a_follower() -> None:
+    deployment = deploy()
+    assert reconcile.sweep() == [deployment.pk]
+    _wait(lambda: reconcile.sweep() == [], seconds=30)
+    deployment.refresh_from_db()
+    assert deployment.status == Status.READY
+
+
+def test_a_broker_that_is_away_does_not_stop_a_deploy_or_make_it_wait() -> None:
+    code = (
+        "import django, time, uuid; django.setup(); from deployments.tasks import ring;"
+        "began = time.monotonic(); ring(uuid.uuid4()); print(time.monotonic() - began)"
+    )
+    env = os.environ | {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0", "DJANGO_SETTINGS_MODULE": "portal.settings"}
+    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=20, check=True)
+    assert float(told.stdout) < 1
+    assert "the sweep will see it" in told.stderr
+
+
+def test_who_starts_a_crash_loop_again_gives_it_all_its_tries_again() -> None:
+    deployment = deploy()
+    deployment.weights.path = str(_broken_copy(deployment))
+    deployment.weights.save()
+    until(deployment, Status.FAILED, seconds=60)
+    operations.retry(deployment, actor="test")
+    until(deployment, Status.FAILED, seconds=60)
+    assert deployment.replicas.count() == 2 * reconcile.CRASHES_ALLOWED
+
+
+def _try_alone(deployment_id: uuid.UUID) -> bool:
+    try:
+        with reconcile.alone(deployment_id) as mine:
+            return mine
+    finally:
+        connection.close()
+
+
 def test_a_name_is_taken_while_it_lives_and_free_afterwards() -> None:
     team = TeamFactory()
     deployment = deploy(team=team, name="twice")
