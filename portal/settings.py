@@ -189,7 +189,7 @@ GATEWAY_HOLD_S = env_int("GATEWAY_HOLD_S", 30)
 GATEWAY_DRAIN_S = env_int("GATEWAY_DRAIN_S", 3)
 # Events of a stream that come within so many milliseconds of the last ones sent go out together; 0: each by itself.
 # The first is never held. Half the CPU of a fast stream is writing small packets.
-GATEWAY_GATHER_MS = env_int("GATEWAY_GATHER_MS", 25)
+GATEWAY_GATHER_MS = env_int("GATEWAY_GATHER_MS", 33)
 # The largest body that is read, in bytes.
 GATEWAY_LARGEST_BODY = env_int("GATEWAY_LARGEST_BODY", 10 * 1024 * 1024)
 # What a team may do where no Limits row says otherwise; 0: no limit.
