@@ -28,6 +28,13 @@ class DeployForm(forms.Form):
         initial=600,
         help_text="It falls asleep after this long without a call.",
     )
+    hold_s = forms.IntegerField(
+        label="Hold calls while it wakes, seconds",
+        required=False,
+        min_value=0,
+        max_value=600,
+        help_text="A call that waited so long is told to try again. Empty: the portal's default.",
+    )
     context_tokens = forms.IntegerField(
         label="Context tokens for each call", min_value=LEAST_CONTEXT, max_value=MOST_CONTEXT, initial=DEFAULT_CONTEXT
     )

@@ -155,6 +155,7 @@ def _deploy(request: TeamRequest, entry: Entry, form: DeployForm) -> Deployment 
             name=asked["name"],
             min_replicas=asked["min_replicas"],
             idle_window_s=asked["idle_window_s"],
+            hold_s=asked["hold_s"],
             options={name: asked[name] for name in ENGINE_OPTIONS},
         )
     except NameTaken as error:

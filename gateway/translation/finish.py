@@ -52,3 +52,28 @@ def anthropic_usage(usage: dict[str, Any] | None) -> dict[str, int]:
         "cache_creation_input_tokens": written,
         "output_tokens": int(usage.get("completion_tokens") or 0),
     }
+
+
+class ToolPlaces:
+    """Which block a piece of a tool's call belongs to. Some APIs send whole calls without `index`: then the id says
+    so. Pieces of calls that take turns can't be said in blocks that follow each other: ValueError."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int | str, int] = {}
+        self._last: int | str = 0
+
+    def place(self, call: dict[str, Any]) -> int | str:
+        index = call.get("index")
+        self._last = index if isinstance(index, int) else str(call.get("id") or self._last)
+        return self._last
+
+    def __contains__(self, place: int | str) -> bool:
+        return place in self._blocks
+
+    def begin(self, place: int | str, block: int) -> None:
+        self._blocks[place] = block
+
+    def block(self, place: int | str, *, latest: int) -> int:
+        if self._blocks[place] != latest:
+            raise ValueError("the pieces of several tool calls take turns")
+        return latest

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from gateway.translation.finish import STOP, anthropic_usage
+from gateway.translation.finish import STOP, ToolPlaces, anthropic_usage
 
 
 def message(chat: dict[str, Any], *, model: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Events:
         self._begun = False
         self._index = -1
         self._open = ""
-        self._tools: dict[int, int] = {}
+        self._tools = ToolPlaces()
         self._stop = "end_turn"
         self._usage: dict[str, Any] | None = None
 
@@ -89,7 +89,7 @@ class Events:
         yield {"type": "content_block_delta", "index": self._index, "delta": {"type": "text_delta", "text": text}}
 
     def _tool(self, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        place, function = int(call.get("index") or 0), call.get("function") or {}
+        place, function = self._tools.place(call), call.get("function") or {}
         if place not in self._tools:
             block: dict[str, Any] = {
                 "type": "tool_use",
@@ -98,10 +98,11 @@ class Events:
                 "input": {},
             }
             yield from self._block(f"tool {place}", block)
-            self._tools[place] = self._index
+            self._tools.begin(place, self._index)
         if arguments := function.get("arguments"):
             delta = {"type": "input_json_delta", "partial_json": arguments}
-            yield {"type": "content_block_delta", "index": self._tools[place], "delta": delta}
+            block_index = self._tools.block(place, latest=self._index)
+            yield {"type": "content_block_delta", "index": block_index, "delta": delta}
 
     def _block(self, name: str, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from self._close()

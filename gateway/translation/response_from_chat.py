@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from gateway.errors import WireError
+from gateway.translation.finish import ToolPlaces
 
 CUT = "max_output_tokens"
 
@@ -63,7 +64,7 @@ class Events:
         self._number = -1
         self._output: list[dict[str, Any]] = []
         self._open: int | None = None
-        self._tools: dict[int, int] = {}
+        self._tools = ToolPlaces()
         self._cut = False
         self._usage: dict[str, Any] | None = None
 
@@ -116,14 +117,14 @@ class Events:
         yield self._at("response.output_text.delta", content_index=0, delta=text, logprobs=[])
 
     def _tool(self, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        place, function = int(call.get("index") or 0), call.get("function") or {}
+        place, function = self._tools.place(call), call.get("function") or {}
         if place not in self._tools:
             yield from self._close()
             made = _call({"id": call.get("id"), "function": {"name": function.get("name"), "arguments": ""}})
             yield self._add(made | {"status": "in_progress"})
-            self._tools[place] = len(self._output) - 1
+            self._tools.begin(place, len(self._output) - 1)
         if arguments := function.get("arguments"):
-            self._output[self._tools[place]]["arguments"] += arguments
+            self._output[self._tools.block(place, latest=len(self._output) - 1)]["arguments"] += arguments
             yield self._at("response.function_call_arguments.delta", delta=arguments)
 
     def _add(self, item: dict[str, Any]) -> dict[str, Any]:
