@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
@@ -85,10 +84,7 @@ def _saved(request: Request, row: Alias) -> Alias:
     form = AliasForm(given, instance=row, team=team)
     if not form.is_valid():
         raise ValidationError({name: [str(text) for text in errors] for name, errors in form.errors.items()})
-    with transaction.atomic():
-        saved = form.save()
-        saved.targets.all().delete()
-        AliasTarget.objects.bulk_create([AliasTarget(alias=saved, **target) for target in targets])
+    saved = form.save_with(lambda alias: [AliasTarget(alias=alias, **target) for target in targets])
     described = ", ".join(target["model"] for target in targets)
     audit.record(team, actor=actor_of(request), verb="set the alias", subject=f"{saved} -> {described}"[:200])
     return saved

@@ -87,7 +87,6 @@ class _Call:
     tally: Tally
     source: Source
     sink: Sink
-    receipt: Receipt | None = None
     answered: bool = False
 
 
@@ -382,7 +381,7 @@ async def _settle(call: _Call, *, gone: bool = False, failure: WireError | None 
         ended_at=datetime.now(UTC),
     )
     try:
-        call.receipt = asking.answer.receipt = await asking.runtime.batcher.settle(settlement)
+        receipt = asking.answer.receipt = await asking.runtime.batcher.settle(settlement)
     except BillingError as error:
         log.error("call %s could not be settled; the sweep will (%s)", call.row.id, error)
         close(asking, 503, "store_unavailable")
@@ -396,7 +395,7 @@ async def _settle(call: _Call, *, gone: bool = False, failure: WireError | None 
         close(asking, failure.status, failure.code or "")
     elif asking.asked.stream:
         close(asking, 200)
-    return call.receipt
+    return receipt
 
 
 async def _give_up(call: _Call) -> None:

@@ -1,9 +1,11 @@
 """Aliases and limits, as people enter them."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.db import transaction
 
 from accounts.models import Team
 from catalog import offers
@@ -11,7 +13,7 @@ from deployments import endpoints
 from gateway.models import Alias, AliasTarget
 
 MOST_TARGETS = 8
-MOST = 2_000_000_000
+MOST_TOKENS_A_MINUTE = 2_000_000_000
 
 
 def callable_names(team: Team) -> list[str]:
@@ -47,6 +49,14 @@ class AliasForm(forms.ModelForm):  # type: ignore[type-arg]
         if any(one.endpoint_model == f"{self.team.slug}/{name}" for one in endpoints.live_endpoints()):
             raise forms.ValidationError("Your team has a deployment of this name. Choose another.")
         return name
+
+    def save_with(self, targets: Callable[[Alias], list[AliasTarget]]) -> Alias:
+        """The alias and what stands behind it, replaced together or not at all."""
+        with transaction.atomic():
+            saved: Alias = self.save()
+            saved.targets.all().delete()
+            AliasTarget.objects.bulk_create(targets(saved))
+        return saved
 
 
 class TargetForm(forms.Form):
@@ -107,7 +117,7 @@ class LimitsForm(forms.Form):
         min_value=1, max_value=10_000_000, required=False, label="Requests a minute"
     )
     tokens_per_minute = forms.IntegerField(
-        min_value=1, max_value=2_000_000_000, required=False, label="Tokens a minute"
+        min_value=1, max_value=MOST_TOKENS_A_MINUTE, required=False, label="Tokens a minute"
     )
     concurrency = forms.IntegerField(min_value=1, max_value=100_000, required=False, label="Calls at a time")
     monthly_usd = forms.DecimalField(

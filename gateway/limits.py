@@ -127,7 +127,7 @@ class Limiter:
         admission = Admission(call_id, rules, tokens)
         if not rules:
             return admission
-        rates, names = self._rates(rules, tokens, requests=1)
+        rates, names = self._rates(rules, tokens)
         caps = self._caps(rules)
         names += [(rule.scope, CALLS, rule.concurrency or 0) for rule in rules if rule.concurrency]
         item = {"kind": "admit", "id": call_id, "rates": rates, "caps": caps, "lease": CALL_LEASE_S}
@@ -166,15 +166,13 @@ class Limiter:
             if admission.counted and (caps := self._caps(admission.rules)):
                 self._tell({"kind": "renew", "id": admission.id, "rates": [], "caps": caps, "lease": CALL_LEASE_S})
 
-    def _rates(
-        self, rules: tuple[Rule, ...], tokens: int, *, requests: int
-    ) -> tuple[list[list[Any]], list[tuple[str, str, int]]]:
+    def _rates(self, rules: tuple[Rule, ...], tokens: int) -> tuple[list[list[Any]], list[tuple[str, str, int]]]:
         """([name in Redis, limit a minute, what this call takes] ..., the same for people)."""
         rates: list[list[Any]] = []
         names = []
         for rule in rules:
             if limit := rule.requests_per_minute:
-                rates.append([f"{self._prefix}{rule.key}:r", limit, requests])
+                rates.append([f"{self._prefix}{rule.key}:r", limit, 1])
                 names.append((rule.scope, REQUESTS, limit))
             if limit := rule.tokens_per_minute:
                 # A call that is larger than the whole bucket goes when the bucket is full, and leaves a debt.

@@ -61,8 +61,6 @@ class Wait:
     hold_s: float | None = None
     phase: str = ""
     expected_s: float | None = None
-    model: str = ""
-    path: str = ""
     where: str = ""
 
 

@@ -28,7 +28,6 @@ class Tally:
     characters: int = 0
     chunks: int = 0
     counted_at: int = 0
-    first_byte_at: float = 0.0
 
     def delivered(self, text: str | None) -> None:
         """A piece of the answer came: for the estimate, should no count follow."""

@@ -21,7 +21,7 @@ from billing import periods
 from billing.models import Budget, KeyBudget
 from billing.statements import safe
 from gateway.forms import AliasForm, LimitsForm, Targets, callable_names
-from gateway.models import Alias, AliasTarget, Limits, RequestRecord
+from gateway.models import Alias, Limits, RequestRecord
 
 MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MANAGERS = {Role.OWNER, Role.ADMIN}
@@ -58,10 +58,7 @@ def alias_edit(request: TeamRequest, pk: UUID | None = None) -> HttpResponse:
         form_kwargs={"team": request.team}, prefix="targets",
     )  # fmt: skip
     if request.method == "POST" and form.is_valid() and targets.is_valid():
-        with transaction.atomic():
-            saved = form.save()
-            saved.targets.all().delete()
-            AliasTarget.objects.bulk_create([one for each in targets if (one := each.target(saved))])
+        saved = form.save_with(lambda alias: [one for each in targets if (one := each.target(alias))])
         described = ", ".join(str(one.model) for one in saved.targets.all())
         verb = "changed the alias" if pk else "made the alias"
         audit.record(request.team, actor=request.user.email, verb=verb, subject=f"{saved} -> {described}"[:200])
@@ -181,7 +178,7 @@ def _filtered(request: TeamRequest) -> "QuerySet[RequestRecord]":
         case "failed":
             rows = rows.filter(status__gte=400)
         case str() as text if text.isascii() and text.isdigit() and len(text) == 3:
-            rows = rows.filter(status=int(text[:5]))
+            rows = rows.filter(status=int(text))
     for name, lookup in (("since", "at__gte"), ("until", "at__lt")):
         if day := _day(request.GET.get(name, "")):
             rows = rows.filter(**{lookup: periods.start_of_day(day, request.team.time_zone)})

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.openai_upstream import minimal, served
+from tests.fakes.openai_upstream import Metered, minimal, served
 
 USAGE = {
     "input_tokens": 7,
@@ -24,14 +23,8 @@ BLOCKS = {
 }
 
 
-class AnthropicProvider:
-    """`calls` are the bodies that came in; `metered` what it would bill; `gone` counts streams that were cut."""
-
-    def __init__(self) -> None:
-        self.calls: list[dict[str, Any]] = []
-        self.metered: Counter[str] = Counter()
-        self.gone = 0
-        self.base_url = ""
+class AnthropicProvider(Metered):
+    """Anthropic's Messages API."""
 
     def routes(self, app: web.Application) -> None:
         app.router.add_post("/v1/messages", self.answer)

@@ -15,14 +15,18 @@ METERED = {"tokens.input": 7, "tokens.input.cached": 4, "tokens.output": 3}
 WORDS = ["One", " two", " three"]
 
 
-class Provider:
-    """`calls` are the bodies that came in; `gone` counts streams that the other side cut."""
+class Metered:
+    """`calls` are the bodies that came in; `metered` what it would bill; `gone` counts streams that were cut."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.metered: Counter[str] = Counter()
         self.gone = 0
         self.base_url = ""
+
+
+class Provider(Metered):
+    """An OpenAI-compatible API."""
 
     def routes(self, app: web.Application) -> None:
         app.router.add_post("/v1/chat/completions", self.answer)
