@@ -1,4 +1,4 @@
-"""Which client should the gateway call upstreams with? aiohttp and httpx against the same mock, in one run.
+"""Which client should the gateway call upstreams with? Our own, aiohttp and httpx against the same mock, in one run.
 
     .venv/bin/python benchmarks/upstream_client.py
 
@@ -11,14 +11,20 @@ import json
 import multiprocessing
 import socket
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import aiohttp
 import httpx
 from aiohttp import web
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from gateway import http1
+
 CALLS, STREAMS, AT_ONCE, ROUNDS, CHUNKS = 200, 60, 16, 5, 50
+CLIENTS = ("http1", "aiohttp", "httpx")
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 500}]}
 WHOLE = json.dumps({"choices": [{"message": {"content": "y" * 400}}], "usage": {"prompt_tokens": 1}}).encode()
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "token"}}]}\n\n'
@@ -38,13 +44,14 @@ def main() -> None:
         mock.terminate()
         mock.join()
     print(f"{'client':10} {'whole, CPU ms':>14} {'stream, CPU ms':>15}")
-    for client in ("aiohttp", "httpx"):
+    for client in CLIENTS:
         print(f"{client:10} {found[client, 'whole']:>14.2f} {found[client, 'stream']:>15.2f}")
     ratios = {
-        f"httpx_vs_aiohttp_{kind}": round(found["httpx", kind] / found["aiohttp", kind], 1)
+        f"{client}_vs_http1_{kind}": round(found[client, kind] / found["http1", kind], 1)
+        for client in CLIENTS[1:]
         for kind in ("whole", "stream")
     }
-    print(json.dumps(ratios | {"aiohttp_cpu_ms_whole": round(found["aiohttp", "whole"], 3)}))
+    print(json.dumps(ratios | {"http1_cpu_ms_whole": round(found["http1", "whole"], 3)}))
 
 
 async def _measure(url: str) -> dict[tuple[str, str], float]:
@@ -60,8 +67,15 @@ async def _measure(url: str) -> dict[tuple[str, str], float]:
             async with two.stream("POST", url + path, json=BODY) as response:
                 return sum([len(chunk) async for chunk in response.aiter_raw()])
 
+        mine = http1.Client(connect_s=5, read_s=30)
+        sent = json.dumps(BODY).encode()
+
+        async def own_call(path: str) -> int:
+            async with await mine.post(url + path, sent, {"content-type": "application/json"}) as response:
+                return sum([len(chunk) async for chunk in response.chunks()])
+
         for _ in range(ROUNDS):
-            for client, call in (("aiohttp", aiohttp_call), ("httpx", httpx_call)):
+            for client, call in (("http1", own_call), ("aiohttp", aiohttp_call), ("httpx", httpx_call)):
                 found.setdefault((client, "whole"), []).append(await _cpu_ms(call, "/whole", CALLS))
                 found.setdefault((client, "stream"), []).append(await _cpu_ms(call, "/stream", STREAMS))
     return {key: statistics.median(values) for key, values in found.items()}

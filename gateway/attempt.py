@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import orjson
 from django.conf import settings
 
@@ -28,6 +27,7 @@ from gateway.adapters import ADAPTERS
 from gateway.adapters.base import CHAT, PATHS, Source
 from gateway.auth import Caller
 from gateway.errors import WireError, bad_request, budget_spent, store_down, unsettled, upstream_failed
+from gateway.http1 import Response
 from gateway.journal import Entry
 from gateway.limits import Admission
 from gateway.protocols.asked import Asked, check_context, understood
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 DEFAULT_OUTPUT_TOKENS = 4096
 RELEASE_S, RELEASES = 2.0, 30
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-BROKEN = (WireError, TimeoutError, aiohttp.ClientError, OSError, *UNREADABLE)
+BROKEN = (WireError, OSError, *UNREADABLE)
 OPENAIS_OWN = "api.openai.com"
 
 
@@ -243,7 +243,7 @@ def _dearest_input(prices: Any) -> str:
     return max(classes, key=lambda meter: rating.price_of(meter, prices) or Decimal(0))
 
 
-async def _whole(call: _Call, response: aiohttp.ClientResponse) -> None:
+async def _whole(call: _Call, response: Response) -> None:
     """Read all, settle, answer. A client that hangs up meanwhile is drained: the work was asked for and done."""
     asking = call.asking
     try:
@@ -255,7 +255,7 @@ async def _whole(call: _Call, response: aiohttp.ClientResponse) -> None:
         body = orjson.dumps(call.sink.whole(call.source.whole(answer)))
     except TimeoutError as error:
         raise upstream_failed(f"{call.target.where} stopped answering.", status=504) from error
-    except (aiohttp.ClientError, OSError, *UNREADABLE) as error:
+    except (OSError, *UNREADABLE) as error:
         raise upstream_failed(f"{call.target.where} sent an answer that can't be read.") from error
     call.answered = True  # from here on it is billed, by the sweep if need be
     if asking.keep:
@@ -269,7 +269,7 @@ async def _whole(call: _Call, response: aiohttp.ClientResponse) -> None:
     close(asking, 200)
 
 
-async def _relay(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _relay(call: _Call, response: Response) -> AsyncIterator[bytes]:
     """Forward events as they come; the last one waits for the settlement. Whatever ends it, its use is billed."""
     failure: WireError | None = None
     finished = False
@@ -300,12 +300,12 @@ async def _relay(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator
     yield call.sink.last() if failure is None else call.sink.failure(failure)
 
 
-async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _events(call: _Call, response: Response) -> AsyncIterator[bytes]:
     """What the client gets, but for the last event. Raises if the target does not end its answer itself."""
     reader, source, sink, asking = sse.Reader(), call.source, call.sink, call.asking
     kept: list[bytes] = []
     gather_s = settings.GATEWAY_GATHER_MS / 1000
-    async for chunk in response.content.iter_any():
+    async for chunk in response.chunks():
         items, broken = _written(call, reader.feed(chunk))
         if events := b"".join(items):
             if asking.entry.first_byte_ms is None:
@@ -314,10 +314,11 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
                 kept.append(events)
             yield events
             if gather_s and not source.ended and broken is None:
-                await _let_gather(response, gather_s)
+                await response.gather(gather_s)
         if broken is not None:
             raise broken
         if source.ended:
+            response.let_end()
             break
     if not source.ended:
         for data in reader.rest():  # a last line whose blank one never came
@@ -342,19 +343,6 @@ def _written(call: _Call, events: list[bytes]) -> tuple[list[bytes], Exception |
     except BROKEN as error:
         return items, error
     return items, None
-
-
-async def _let_gather(response: aiohttp.ClientResponse, seconds: float) -> None:
-    """Leave what comes next in the kernel for a moment, so that one read and one write take all of it."""
-    transport: Any = response.connection.transport if response.connection else None
-    if transport is None or transport.is_closing():  # all of it is here
-        return
-    transport.pause_reading()
-    try:
-        await asyncio.sleep(seconds)
-    finally:
-        if not transport.is_closing():
-            transport.resume_reading()
 
 
 def _broken_off(call: _Call, error: Exception) -> WireError:

@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import orjson
 
 from gateway.adapters import ADAPTERS
@@ -46,7 +45,7 @@ async def _ask(runtime: Runtime, target: Target, body: dict[str, Any], request_i
         async with response:
             answer = orjson.loads(await response.read())
         counted = int(answer["input_tokens"])
-    except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise upstream_failed(f"{target.where} sent an answer that can't be read.") from error
     headers = {"x-modelport-target": target.where, "x-modelport-model": target.model, "x-modelport-path": target.path}
     return Answer(headers=headers, body=orjson.dumps({"input_tokens": counted}))

@@ -1,11 +1,11 @@
-"""The pooled client to whatever answers. aiohttp, chosen by measurement (benchmarks/upstream_client.py)."""
+"""Whatever answers: asked, and its refusals put into the caller's words."""
 
 import asyncio
 from typing import Any
 
-import aiohttp
 import orjson
 
+from gateway import http1
 from gateway.adapters import ADAPTERS
 from gateway.errors import Next, WireError, bad_request, upstream_failed
 from gateway.protocols.asked import context_exceeded
@@ -14,7 +14,6 @@ from gateway.routing import Target
 CONNECT_S = 5
 READ_S = 120
 LONGEST_ERROR = 64 * 1024
-RESET = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError)
 
 
 class Upstream:
@@ -22,28 +21,25 @@ class Upstream:
     one right after a stream, and a connection on loopback costs less than the retry."""
 
     def __init__(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
-        jar = aiohttp.DummyCookieJar()  # a provider's cookies would be shared by all teams
-        kept, fresh = aiohttp.TCPConnector(limit=0), aiohttp.TCPConnector(limit=0, force_close=True)
-        self._kept = aiohttp.ClientSession(timeout=timeout, connector=kept, cookie_jar=jar)
-        self._fresh = aiohttp.ClientSession(timeout=timeout, connector=fresh, cookie_jar=jar)
+        self._providers = http1.Client(connect_s=CONNECT_S, read_s=READ_S)
+        self._engines = http1.Client(connect_s=CONNECT_S, read_s=READ_S, keep=False)
 
     async def close(self) -> None:
-        await self._kept.close()
-        await self._fresh.close()
+        await self._providers.close()
+        await self._engines.close()
 
-    async def open(self, target: Target, path: str, sent: bytes, *, request_id: str) -> aiohttp.ClientResponse:
+    async def open(self, target: Target, path: str, sent: bytes, *, request_id: str) -> http1.Response:
         """The target's answer, its head read, status 200; or a WireError that says what the target did."""
         headers = {"content-type": "application/json", "x-request-id": request_id}
         headers |= ADAPTERS[target.wire].headers(target.api_key)
-        sessions = (self._fresh,) if target.deployment_id else (self._kept, self._fresh)
+        client = self._engines if target.deployment_id else self._providers
         try:
-            response = await _post(sessions, target.base_url + path, sent, headers)
+            response = await client.post(target.base_url + path, sent, headers)
         except TimeoutError as error:
             raise upstream_failed(
                 f"{target.where} did not answer in time.", status=504, after=Next.ANOTHER_TARGET
             ) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (OSError, ValueError) as error:
             raise upstream_failed(f"{target.where} can't be reached.") from error
         if response.status != 200:
             async with response:
@@ -51,19 +47,7 @@ class Upstream:
         return response
 
 
-async def _post(
-    sessions: tuple[aiohttp.ClientSession, ...], url: str, sent: bytes, headers: dict[str, str]
-) -> aiohttp.ClientResponse:
-    """A kept connection that was closed under us is tried once more on a fresh one, before any byte came."""
-    for session in sessions[:-1]:
-        try:
-            return await session.post(url, data=sent, headers=headers, allow_redirects=False)
-        except RESET:
-            continue
-    return await sessions[-1].post(url, data=sent, headers=headers, allow_redirects=False)
-
-
-async def _refusal(target: Target, response: aiohttp.ClientResponse) -> WireError:
+async def _refusal(target: Target, response: http1.Response) -> WireError:
     """Say what the target said, as far as it concerns the caller."""
     error = await _error_of(response)
     message = str(error.get("message") or "")[:500]
@@ -91,11 +75,11 @@ async def _refusal(target: Target, response: aiohttp.ClientResponse) -> WireErro
             return failed
 
 
-async def _error_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
+async def _error_of(response: http1.Response) -> dict[str, Any]:
     try:
-        raw = await asyncio.wait_for(response.content.read(LONGEST_ERROR), CONNECT_S)
+        raw = await asyncio.wait_for(response.read(most=LONGEST_ERROR), CONNECT_S)
         body = orjson.loads(raw)
-    except (TimeoutError, aiohttp.ClientError, orjson.JSONDecodeError):
+    except (OSError, orjson.JSONDecodeError):
         return {}
     error = body.get("error", body) if isinstance(body, dict) else {}
     return error if isinstance(error, dict) else {"message": str(error)}
