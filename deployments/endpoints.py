@@ -8,7 +8,7 @@ from django.db.models import F, OuterRef, Prefetch, Subquery
 from django.utils import timezone
 
 from accounts import sealing
-from deployments.lifecycle import Status
+from deployments.lifecycle import SERVING, Status
 from deployments.models import Deployment, Replica
 
 
@@ -23,7 +23,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A deployment as a target. `replicas` is empty unless it is ready. `expected_start_s` is what its last start
+    """A deployment as a target. `replicas` are those that take calls now. `expected_start_s` is what its last start
     took, None if it never got ready; `hold_s` bounds how long a call waits for it, None is the portal's default."""
 
     deployment_id: UUID
@@ -47,7 +47,8 @@ class Endpoint:
 
 def live_endpoints() -> list[Endpoint]:
     """Every deployment that is not stopped, in two queries."""
-    live = Prefetch("replicas", Replica.objects.filter(exited_at=None, remove_asked_at=None), to_attr="live_replicas")
+    taking = Replica.objects.filter(exited_at=None, remove_asked_at=None, ready_at__isnull=False)
+    live = Prefetch("replicas", taking, to_attr="live_replicas")
     started = Replica.objects.filter(deployment=OuterRef("pk"), ready_at__isnull=False).order_by("-ready_at")
     last_start = started.annotate(took=F("ready_at") - F("started_at")).values("took")[:1]
     rows = Deployment.objects.unsettled().select_related("team", "model").prefetch_related(live)
@@ -60,7 +61,7 @@ def touch(deployment_ids: Iterable[UUID]) -> None:
 
 
 def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
-    serving = row.status == Status.READY and not row.stop_asked_at
+    serving = row.status in SERVING and not row.stop_asked_at
     ready = [replica for replica in replicas if serving and replica.address]
     last_start = row.last_start  # type: ignore[attr-defined]
     return Endpoint(

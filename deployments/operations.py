@@ -13,10 +13,10 @@ from accounts.models import Team
 from billing import pricing
 from billing.errors import NoPrice
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import engines
+from deployments import acting, engines
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
-from deployments.models import Deployment, DeploymentEvent
+from deployments.models import Deployment
 from deployments.tasks import ring
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
@@ -62,7 +62,7 @@ def deploy(
                 hold_s=hold_s,
                 created_by=actor,
             )
-            DeploymentEvent.objects.create(deployment=deployment, after=Status.PENDING, reason=Reason.ASKED)
+            acting.record_birth(deployment, actor=actor)
             audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
             ring(deployment.pk)
     except IntegrityError as error:
@@ -107,6 +107,7 @@ def retry(deployment: Deployment, *, actor: str) -> None:
             deployment.transition(Status.PENDING, since=Status.FAILED, reason=Reason.ASKED)
         except IllegalTransition:
             return
+        Deployment.objects.filter(pk=deployment.pk).update(next_try_at=None)
         audit.record(deployment.team, actor=actor, verb="retried", subject=deployment.endpoint_model)
         ring(deployment.pk)
 
