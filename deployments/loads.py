@@ -28,18 +28,18 @@ class Loads:
 def report(
     reporter: str,
     *,
-    calls: Mapping[UUID, int],
+    calls: Mapping[str, int],
     waiting: Mapping[UUID, int],
-    routed: Collection[UUID],
+    routed: Collection[str],
     tell: bool = False,
 ) -> None:
     """Replace what this gateway said before. `tell` those at once who wait for its calls to end."""
     row = GatewayReport(
         reporter=reporter,
         at=timezone.now(),
-        calls={str(key): count for key, count in calls.items()},
+        calls=dict(calls),
         waiting={str(key): count for key, count in waiting.items()},
-        routed=[str(key) for key in routed],
+        routed=list(routed),
     )
     fields = ["at", "calls", "waiting", "routed"]
     GatewayReport.objects.bulk_create([row], update_conflicts=True, unique_fields=["reporter"], update_fields=fields)

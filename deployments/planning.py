@@ -27,8 +27,8 @@ UNSEEN = Observation(Seen.ABSENT)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A deployment with its live replicas. `calls` and `waiting` are those of all gateways; `routed` holds the ids of
-    replicas that some gateway still sends calls to; `listed` the names that the backend lists, None if it was not
+    """A deployment with its live replicas. `calls` and `waiting` are those of all gateways; `routed` holds the names
+    of replicas that some gateway still sends calls to; `listed` the names that the backend lists, None if it was not
     asked. `causes` says for replicas that have exited why, `crashes` how many there were lately before them. `room`:
     so many more replicas its hardware has room for, when it is its turn; None if that is not known."""
 
@@ -221,9 +221,9 @@ def _may_go(view: View, replica: Replica) -> bool:
     if asked_at is None or replica.crashed or replica.ready_at is None:
         return True
     stopping = view.row.status == Status.STOPPING
-    if view.calls.get(str(replica.pk), 0):
+    if view.calls.get(replica.name, 0):
         return view.now > asked_at + (STOP_DRAIN_FOR if stopping else DRAIN_FOR)
-    return str(replica.pk) not in view.routed or view.now > asked_at + (STOP_HEARD_AFTER if stopping else HEARD_AFTER)
+    return replica.name not in view.routed or view.now > asked_at + (STOP_HEARD_AFTER if stopping else HEARD_AFTER)
 
 
 def _staying(view: View) -> list[Replica]:
@@ -378,12 +378,12 @@ def _scaled(view: View, mine: list[Replica], old: list[Replica]) -> Iterator[Act
         yield from (End(replica) for replica in old)
     if len(mine) > wish.replicas:
         # Those that are not ready yet first, then the ones with the fewest calls; the oldest places stay.
-        chosen = sorted(mine, key=lambda one: (bool(one.ready_at), view.calls.get(str(one.pk), 0), -one.ordinal))
+        chosen = sorted(mine, key=lambda one: (bool(one.ready_at), view.calls.get(one.name, 0), -one.ordinal))
         yield from (End(replica) for replica in chosen[: len(mine) - wish.replicas])
 
 
 def load_of(view: View) -> Load:
-    return Load(sum(view.calls.get(str(replica.pk), 0) for replica in view.replicas), view.waiting)
+    return Load(sum(view.calls.get(replica.name, 0) for replica in view.replicas), view.waiting)
 
 
 def _updating(view: View) -> Iterator[Action]:
