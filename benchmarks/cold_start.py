@@ -73,7 +73,7 @@ def one_round(portal: RunningPortal) -> dict[str, float]:
         wait_for(database, made["id"], "ready")
         found["click to ready"] = time.perf_counter() - began
         fall_asleep(portal, database, made["id"])
-        found["asleep to first token"] = timed(lambda: first_token(client, "/v1/chat/completions", made["endpoint_model"]))
+        found["asleep to first token"] = timed(lambda: first_token(client, made["endpoint_model"]))
         began = time.perf_counter()
         client.delete(f"/api/v1/deployments/{made['id']}").raise_for_status()
         wait_for(database, made["id"], "stopped")
@@ -90,7 +90,7 @@ def engine_alone(weights: str) -> dict[str, float]:
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers={"authorization": "Bearer k"}, timeout=60, trust_env=False
         ) as client:
-            first_token(client, "/v1/chat/completions", "m")
+            first_token(client, "m")
         return {"engine to healthy": healthy, "engine to first token": time.perf_counter() - began}
 
 
@@ -124,9 +124,9 @@ def is_healthy(port: int) -> bool:
         asking.close()
 
 
-def first_token(client: httpx.Client, path: str, model: str) -> None:
+def first_token(client: httpx.Client, model: str) -> None:
     """Returns with the first event that carries text."""
-    with client.stream("POST", path, json=PROMPT | {"model": model}) as answer:
+    with client.stream("POST", "/v1/chat/completions", json=PROMPT | {"model": model}) as answer:
         assert answer.status_code == 200, answer.read()
         lines = []
         for line in answer.iter_lines():

@@ -13,7 +13,7 @@ from deployments import capacity, causes, engines, looking, news, probing, uptim
 from deployments.backends import Backend, backends
 from deployments.errors import BackendError, IllegalTransition
 from deployments.launch import LaunchSpec
-from deployments.lifecycle import Reason, Status
+from deployments.lifecycle import SERVING, Reason, Status
 from deployments.models import Deployment, DeploymentEvent, Replica, Version
 from deployments.planning import (
     Action,
@@ -78,6 +78,8 @@ def _do(action: Action, view: View) -> bool:  # noqa: PLR0911, PLR0912 - one arm
         case Move():
             detail = action.detail or (looking.evidence(row, action.evidence_of) if action.evidence_of else "")
             row.transition(action.to, since=row.status, reason=action.reason, detail=detail)
+            if action.to == Status.READY:
+                _served(row)
     return True
 
 
@@ -116,7 +118,7 @@ def _claimed(row: Deployment, version: Version | None, *, trial: bool = False) -
         return replica
     if trial:
         room = f"{row.hardware.name} has room for {row.hardware.capacity} replicas, and all are in use."
-        _back_from_update(row, f"{Reason.NO_CAPACITY.label}. {room}")
+        back_from_update(row, Reason.UPDATE_FAILED, f"{Reason.NO_CAPACITY.label}. {room}")
     elif row.status in {Status.PENDING, Status.STARTING, Status.WAKING} and row.queued_at is None:
         row.restate(Reason.NO_CAPACITY, since=row.status)
     return None
@@ -131,7 +133,7 @@ def _ensure(row: Deployment, replica: Replica) -> bool:
         cause = causes.of_exit(None, [str(error)])
         if row.status == Status.UPDATING and replica.version_id == row.next_version_id:
             _end(row, replica, crashed=True)
-            _back_from_update(row, str(error))
+            back_from_update(row, Reason.UPDATE_FAILED, str(error))
         elif row.status in {Status.STARTING, Status.WAKING}:
             reason = cause.reason or Reason.BACKEND_REFUSED
             row.transition(Status.FAILED, since=row.status, reason=reason, detail=str(error))
@@ -143,7 +145,8 @@ def _ensure(row: Deployment, replica: Replica) -> bool:
 def _serve(view: View, replica: Replica) -> bool:
     if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
         return False
-    news.tell(view.row.pk)
+    if view.row.status in SERVING:  # else the move that follows tells it
+        news.tell(view.row.pk)
     return True
 
 
@@ -152,19 +155,25 @@ def _try(view: View, replica: Replica) -> None:
     row = view.row
     if problem := probing.problem_with(replica):
         _end(row, replica, crashed=True)
-        _back_from_update(row, problem)
+        back_from_update(row, Reason.UPDATE_FAILED, problem)
         return
-    if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
-        raise IllegalTransition("it was asked to go while it was tried")
     version = row.next_version
     assert version is not None  # noqa: S101 - it has a replica that was just tried
     with transaction.atomic():
         row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED, detail=f"Version {version.number}")
-        _adopt(row, version)
+        if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
+            raise IllegalTransition("it was asked to go while it was tried")
+        adopt(row, version)
+        _served(row)
 
 
-def _adopt(row: Deployment, version: Version) -> None:
-    Version.objects.filter(pk=version.pk).update(served_at=timezone.now())
+def _served(row: Deployment) -> None:
+    if row.version_id:
+        Version.objects.filter(pk=row.version_id).update(served_at=timezone.now())
+
+
+def adopt(row: Deployment, version: Version) -> None:
+    """From now on this is what takes the calls and what is started; in the caller's transaction."""
     _set(
         row,
         version=version,
@@ -183,17 +192,18 @@ def _give_up_update(view: View, action: GiveUpUpdate) -> None:
             detail = detail or looking.evidence(row, replica)
             if view.of(replica).alive:
                 _end(row, replica, crashed=True)
-    _back_from_update(row, f"{Reason(action.reason).label}.\n{detail}".strip())
+    why = Reason(action.reason).label or "Its engine exited by itself"
+    back_from_update(row, Reason.UPDATE_FAILED, f"{why}.\n{detail}".strip())
 
 
-def _back_from_update(row: Deployment, detail: str) -> None:
-    """What took the calls goes on; the version that failed never took one. Who slept sleeps again."""
+def back_from_update(row: Deployment, reason: Reason, detail: str = "") -> None:
+    """What took the calls goes on; the version that was tried never took one. Who slept sleeps again."""
     answering = row.replicas.filter(exited_at=None, remove_asked_at=None, ready_at__isnull=False)
     with transaction.atomic():
         to = Status.READY
         if not answering.exclude(version=row.next_version_id).exists():
             to = Status.ASLEEP if row.min_replicas == 0 else Status.STARTING
-        row.transition(to, since=Status.UPDATING, reason=Reason.UPDATE_FAILED, detail=detail)
+        row.transition(to, since=Status.UPDATING, reason=reason, detail=detail)
         _set(row, next_version=None)
 
 

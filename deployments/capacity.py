@@ -1,6 +1,8 @@
 """How many replicas a hardware has room for, and whose turn it is: first come, first served."""
 
 import secrets
+from collections import Counter
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.db import IntegrityError, models, transaction
@@ -33,19 +35,26 @@ def claim(deployment: Deployment, version: Version | None) -> Replica | None:
         return None
 
 
-def position(deployment: Deployment) -> int | None:
-    """Its place in the queue for its hardware, 1 is next; None if it does not wait."""
-    if deployment.queued_at is None:
-        return None
-    return 1 + _before(deployment).count()
+def positions(hardware_ids: Iterable[str]) -> dict[UUID, int]:
+    """Who waits for these, and their turn, 1 is next; in one query."""
+    waiting = Deployment.objects.filter(hardware__in=set(hardware_ids), queued_at__isnull=False)
+    turns: Counter[str] = Counter()
+    found = {}
+    for pk, hardware_id in waiting.order_by("queued_at", "pk").values_list("pk", "hardware_id"):
+        turns[hardware_id] += 1
+        found[pk] = turns[hardware_id]
+    return found
 
 
-def in_line(hardware_id: str) -> list[UUID]:
-    """Who can be served now, in their order."""
-    hardware = Hardware.objects.get(pk=hardware_id)
-    waiting = Deployment.objects.filter(hardware=hardware, queued_at__isnull=False).order_by("queued_at", "pk")
-    free = None if hardware.capacity is None else max(0, hardware.capacity - in_use(hardware_id))
-    return list(waiting.values_list("pk", flat=True)[:free])
+def served_after(deployment_id: UUID) -> list[UUID]:
+    """Who waits for the hardware of this one, which may just have given a place back, and can be served now."""
+    waiting = Deployment.objects.filter(hardware__deployments=deployment_id, queued_at__isnull=False)
+    rows = list(waiting.order_by("queued_at", "pk").values_list("pk", "hardware_id", "hardware__capacity"))
+    if not rows:
+        return []
+    _, hardware_id, bound = rows[0]
+    free = len(rows) if bound is None else max(0, bound - in_use(hardware_id))
+    return [pk for pk, _, _ in rows[:free] if pk != deployment_id]
 
 
 def room() -> dict[str, int]:

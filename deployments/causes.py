@@ -13,7 +13,7 @@ SIGNS = (
     (
         Reason.OUT_OF_MEMORY,
         re.compile(
-            r"bad_alloc|out of memory|(failed|unable|cannot|can't) to allocate|cannot allocate memory"
+            r"bad_alloc|(out of|insufficient) memory|(failed|unable|cannot|can't) to allocate|cannot allocate memory"
             r"|MemoryError|alloc\w* (of .{1,40} )?failed|failed to mmap",
             re.I,
         ),

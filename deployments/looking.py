@@ -6,7 +6,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Max, QuerySet
+from django.db.models import Max, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from deployments import capacity, causes, loads
@@ -128,5 +129,7 @@ def _cause(row: Deployment, replica: Replica, seen: Observation) -> Cause:
 def _crashes(row: Deployment) -> int:
     """In the last minutes, and since somebody last asked for it: who starts it again gives it all its tries again."""
     recent = row.replicas.filter(crashed=True, exited_at__gte=timezone.now() - CRASH_WINDOW)
-    asked_at = row.events.filter(after=Status.PENDING).aggregate(at=Max("at"))["at"]
-    return (recent.filter(created_at__gte=asked_at) if asked_at else recent).count()
+    asked_at = (
+        row.events.filter(after=Status.PENDING).order_by().values("deployment").annotate(at=Max("at")).values("at")
+    )
+    return recent.filter(created_at__gte=Coalesce(Subquery(asked_at), row.created_at)).count()

@@ -29,8 +29,7 @@ def tell(deployment_id: UUID) -> None:
 def listening() -> Iterator[Callable[[float], bool]]:
     """Gives a wait that ends after so many seconds, or sooner, and then True, if something was told."""
     with connection.cursor() as cursor:
-        cursor.execute(f"LISTEN {CHANNEL}")
-        cursor.execute(f"LISTEN {GATEWAYS}")
+        cursor.execute(f"LISTEN {CHANNEL}; LISTEN {GATEWAYS}")
     held: Any = connection.connection
 
     def wait(seconds: float) -> bool:

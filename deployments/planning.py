@@ -393,7 +393,7 @@ def _updating(view: View) -> Iterator[Action]:
         if view.of(replica).seen == Seen.EXITED and not replica.remove_asked_at:
             cause = view.causes.get(replica.name, Cause(Reason.NONE, ""))
             yield Close(replica, crashed=not view.of(replica).asked, detail=cause.evidence)
-            yield GiveUpUpdate(cause.reason or Reason.CRASH_LOOP, cause.evidence)
+            yield GiveUpUpdate(cause.reason, cause.evidence)
             return
     others = replace(view, replicas=tuple(one for one in view.replicas if one.version_id != row.next_version_id))
     yield from _closed(others)

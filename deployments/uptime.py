@@ -1,7 +1,7 @@
 """A replica's uptime, from its engine's real start to its real exit, billed once, in one transaction with its row.
 
 Until its first Ready it is on the meter of starting; how that time is charged is known once the start has succeeded or
-failed, so it is billed then. From Ready on, each full minute is billed when it is over, and the rest at the exit.
+failed, so it is billed after that. From Ready on, each full minute is billed when it is over, the rest at the exit.
 """
 
 from collections.abc import Iterable, Iterator
@@ -40,15 +40,13 @@ def note_all(pairs: Iterable[Seen]) -> None:
 
 
 def ready(replica: Replica, at: datetime) -> bool:
-    """Calls are sent to it from now on, and its start is billed as one that succeeded. True the first time."""
-    with transaction.atomic():
-        row = next(_locked([replica.pk]), None)
-        if row is None or row.ready_at is not None or row.remove_asked_at is not None:
-            return False
-        row.ready_at = replica.ready_at = max(at, row.started_at or at)
-        metering.record_uptime(_until(row, row.ready_at))
-        row.save(update_fields=["ready_at", "billed_until"])
-    replica.billed_until = row.billed_until
+    """Calls are sent to it from now on. True the first time, and if it was not asked to go. Its start is billed, as
+    one that succeeded, with its first full minute: nobody who waits for it waits for that."""
+    at = max(at, replica.started_at or at)
+    first = Replica.objects.filter(pk=replica.pk, ready_at=None, remove_asked_at=None, exited_at=None)
+    if not first.update(ready_at=at):
+        return False
+    replica.ready_at = at
     return True
 
 

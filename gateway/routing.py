@@ -27,6 +27,8 @@ UNTOLD_S = 1.0
 READ_AGAIN = 3
 READY, ASLEEP, FAILED = "ready", "asleep", "failed"
 ON_ITS_WAY = frozenset({"pending", "downloading", "starting", "waking", "updating", ASLEEP})
+# READY without a replica lasts as long as it takes to say that another is started.
+HELD_FOR = ON_ITS_WAY | {READY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Router:
             if found is None:
                 if max_age_s <= LOOK_AGAIN_S:
                     raise model_not_found(name)
-            elif found.status not in ON_ITS_WAY and max_age_s <= LOOK_AGAIN_S:
+            elif found.status not in HELD_FOR and max_age_s <= LOOK_AGAIN_S:
                 raise _cannot_answer(found, name)
             else:
                 end = end or began + self._bound(found, wait)
@@ -217,7 +219,7 @@ class Router:
         return _own(found, replica) if found and replica else found
 
     def _least_busy(self, endpoint: Endpoint) -> Address | None:
-        if endpoint.status != READY or not endpoint.replicas:
+        if not endpoint.replicas:
             return None
         if len(endpoint.replicas) == 1:
             return endpoint.replicas[0]
