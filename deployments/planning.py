@@ -160,6 +160,8 @@ def plan(view: View) -> list[Action]:
     match row.status:
         case Status.PENDING:
             actions += _pending(view)
+        case Status.DOWNLOADING:
+            actions += [Move(Status.FAILED, Reason.START_TIMEOUT)] if is_overdue(view) else []
         case Status.STARTING | Status.WAKING:
             actions += _starting(view)
         case Status.READY:
