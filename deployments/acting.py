@@ -160,7 +160,7 @@ def _try(view: View, replica: Replica) -> None:
     version = row.next_version
     assert version is not None  # noqa: S101 - it has a replica that was just tried
     with transaction.atomic():
-        row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED, detail=f"Version {version.number}")
+        row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED)
         if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
             raise IllegalTransition("it was asked to go while it was tried")
         adopt(row, version)

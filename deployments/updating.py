@@ -109,8 +109,7 @@ def _try(deployment: Deployment, version: Version) -> None:
             deployment.transition(Status.PENDING, since=Status.FAILED, reason=Reason.UPDATE_ASKED)
             acting.adopt(deployment, version)
             return
-        since, detail = deployment.status, f"Version {version.number}"
-        deployment.transition(Status.UPDATING, since=since, reason=Reason.UPDATE_ASKED, detail=detail)
+        deployment.transition(Status.UPDATING, since=deployment.status, reason=Reason.UPDATE_ASKED)
     except IllegalTransition as error:
         raise NotNow(f"{deployment.endpoint_model} has just changed ({error}): try again.") from error
     Deployment.objects.filter(pk=deployment.pk).update(next_version=version)
