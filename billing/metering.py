@@ -6,11 +6,11 @@ These are the synchronous forms, each in a transaction (its own, or the caller's
 
 import json
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -29,8 +29,10 @@ __all__ = [
     "Receipt",
     "Settlement",
     "Slice",
+    "Stretch",
     "compute_slices",
     "record_compute",
+    "record_uptime",
     "renew",
     "reserve",
     "settle",
@@ -113,47 +115,62 @@ def compute_slices(started_at: datetime, ended_at: datetime, *, final: bool) -> 
     return slices
 
 
-def record_compute(
-    *,
-    replica_id: UUID,
-    team: Team,
-    sku: str,
-    source: str,
-    model_name: str,
-    deployment_name: str,
-    started_at: datetime,
-    ended_at: datetime,
-    prices: Mapping[str, Decimal],
-) -> None:
-    """Bill a replica's uptime from `started_at` to `ended_at` as slices with ids of their own; in the caller's
-    transaction. A slice that was billed before adds nothing, so overlapping and repeated calls are harmless as long
-    as they end at a full minute of UTC or at the replica's exit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A replica's uptime from `started_at` to `ended_at` on one meter, with the names and prices to bill it under."""
+
+    replica_id: UUID
+    team: Team
+    sku: str
+    source: str
+    model_name: str
+    deployment_name: str
+    started_at: datetime
+    ended_at: datetime
+    prices: Mapping[str, Decimal]
+    meter: str = COMPUTE_SECONDS.name
+
+
+def record_compute(**facts: Any) -> None:
+    """Bill one Stretch, given by its fields."""
+    record_uptime([Stretch(**facts)])
+
+
+def record_uptime(stretches: Iterable[Stretch]) -> None:
+    """Bill all stretches in one statement, as slices with ids of their own; in the caller's transaction. A slice that
+    was billed before adds nothing, so overlapping and repeated calls are harmless as long as they end at a full minute
+    of UTC, at the replica's first Ready or at its exit."""
     writing, now = posting.Writing(), timezone.now()
-    for piece in compute_slices(started_at, ended_at, final=True):
-        quantities = {COMPUTE_SECONDS.name: piece.seconds}
-        lines = rating.rate(quantities, prices)
-        event = {
-            "id": uuid.uuid5(_SLICES, f"{replica_id}/{piece.started_at.isoformat()}"),
-            "team_id": team.pk,
-            "month": periods.month_at(piece.started_at, team.time_zone).first,
-            "started_at": piece.started_at,
-            "ended_at": piece.ended_at,
-            "recorded_at": now,
-            "path": "serverless",
-            "sku": sku,
-            "source": source,
-            "model_name": model_name,
-            "deployment_name": deployment_name,
-            "api_key_name": "",
-            "quality": "measured",
-            "quantities": posting.texts(quantities),
-            "raw_usage": None,
-            "cost": format(rating.total(lines), "f"),
-        }
-        posting.plan_event(writing, event, lines)
+    for stretch in stretches:
+        for piece in compute_slices(stretch.started_at, stretch.ended_at, final=True):
+            _plan_slice(stretch, piece, writing, now=now)
     if writing:
         with transaction.atomic():
             _rows(writing.statement())
+
+
+def _plan_slice(stretch: Stretch, piece: Slice, writing: posting.Writing, *, now: datetime) -> None:
+    quantities = {stretch.meter: piece.seconds}
+    lines = rating.rate(quantities, stretch.prices)
+    event = {
+        "id": uuid.uuid5(_SLICES, f"{stretch.replica_id}/{piece.started_at.isoformat()}"),
+        "team_id": stretch.team.pk,
+        "month": periods.month_at(piece.started_at, stretch.team.time_zone).first,
+        "started_at": piece.started_at,
+        "ended_at": piece.ended_at,
+        "recorded_at": now,
+        "path": "serverless",
+        "sku": stretch.sku,
+        "source": stretch.source,
+        "model_name": stretch.model_name,
+        "deployment_name": stretch.deployment_name,
+        "api_key_name": "",
+        "quality": "measured",
+        "quantities": posting.texts(quantities),
+        "raw_usage": None,
+        "cost": format(rating.total(lines), "f"),
+    }
+    posting.plan_event(writing, event, lines)
 
 
 def _abandoned(row: Row) -> Settlement:

@@ -25,6 +25,11 @@ TOKENS_INPUT_CACHE_WRITE_1H = Meter(
 )
 TOKENS_OUTPUT = Meter("tokens.output", "token", 1_000_000, "M output tokens", "Output tokens")
 COMPUTE_SECONDS = Meter("compute.seconds", "second", 3600, "hour", "Compute seconds")
+# From an engine's start to its first healthy answer. A start that never got there is metered too, by default at 0.
+COMPUTE_STARTING = Meter("compute.starting", "second", 3600, "hour starting", "Compute seconds starting")
+COMPUTE_STARTING_FAILED = Meter(
+    "compute.starting.failed", "second", 3600, "hour of failed starts", "Compute seconds of starts that failed"
+)
 REQUESTS = Meter("requests", "request", 1, "request", "Requests")
 
 METERS = MappingProxyType(
@@ -37,6 +42,8 @@ METERS = MappingProxyType(
             TOKENS_INPUT_CACHE_WRITE_1H,
             TOKENS_OUTPUT,
             COMPUTE_SECONDS,
+            COMPUTE_STARTING,
+            COMPUTE_STARTING_FAILED,
             REQUESTS,
         )
     }
@@ -48,5 +55,6 @@ CHARGED_AS = MappingProxyType(
         "tokens.input.cached": "tokens.input",
         "tokens.input.cache_write": "tokens.input",
         "tokens.input.cache_write_1h": "tokens.input.cache_write",
+        "compute.starting": "compute.seconds",
     }
 )

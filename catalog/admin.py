@@ -106,7 +106,7 @@ class OfferAdmin(ModelAdmin):
 
 @admin.register(Hardware)
 class HardwareAdmin(ModelAdmin):
-    list_display = ["name", "slug", "memory_gib", "gpus", "backend"]
+    list_display = ["name", "slug", "memory_gib", "gpus", "backend", "capacity"]
 
 
 @admin.register(Licence)

@@ -57,6 +57,9 @@ class Hardware(models.Model):
     gpus = models.PositiveSmallIntegerField(default=0)
     backend = models.CharField(max_length=40, blank=True, help_text="A key of DEPLOYMENT_BACKENDS; empty: none here.")
     note = models.CharField(max_length=200, blank=True)
+    capacity = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many replicas there is room for at once; empty: no bound is kept."
+    )
 
     class Meta:
         verbose_name_plural = "hardware"

@@ -24,7 +24,8 @@ class ReplicaInline(_ReadOnly, TabularInline):
     model = Replica
     extra = 0
     fields: ClassVar[list[str]] = [
-        "name", "created_at", "started_at", "ready_at", "exited_at", "exit_code", "crashed", "billed_until",
+        "name", "ordinal", "version", "created_at", "started_at", "ready_at", "exited_at", "exit_code", "crashed",
+        "billed_until",
     ]  # fmt: skip
     readonly_fields = fields
 

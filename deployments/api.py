@@ -1,8 +1,11 @@
 """/api/v1/deployments: make, read, change, stop."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
@@ -15,10 +18,11 @@ from accounts.drf import Pages, actor_of, team_of
 from billing.statements import exact
 from catalog import library
 from catalog.models import Hardware
-from deployments import operations
+from deployments import operations, updating
 from deployments import status as reports
-from deployments.errors import BadName, BadOption, DeploymentError, NameTaken
+from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotNow
 from deployments.models import Deployment
+from deployments.operations import LONGEST_START_S, MOST_CONCURRENCY, MOST_REPLICAS, SHORTEST_START_S
 from deployments.status import Report
 
 
@@ -31,9 +35,13 @@ class WishSerializer(serializers.Serializer[Any]):
     model = serializers.CharField(help_text="The model's slug.")
     hardware = serializers.CharField(help_text="The hardware's slug, as /api/v1/models lists it.")
     name = serializers.CharField(required=False, default="", max_length=60)
-    min_replicas = serializers.IntegerField(required=False, default=0, min_value=0, max_value=1)
-    max_replicas = serializers.IntegerField(required=False, default=1, min_value=1, max_value=1)
+    min_replicas = serializers.IntegerField(default=0, min_value=0, max_value=MOST_REPLICAS)
+    max_replicas = serializers.IntegerField(default=1, min_value=1, max_value=MOST_REPLICAS)
+    target_concurrency = serializers.IntegerField(
+        default=None, allow_null=True, min_value=1, max_value=MOST_CONCURRENCY, help_text="Calls at once for a replica."
+    )
     idle_window_s = serializers.IntegerField(required=False, default=600, min_value=30)
+    start_deadline_s = serializers.IntegerField(default=120, min_value=SHORTEST_START_S, max_value=LONGEST_START_S)
     hold_s = serializers.IntegerField(
         default=None, allow_null=True, min_value=0, max_value=600, help_text="How long a call waits for it to wake."
     )
@@ -41,11 +49,41 @@ class WishSerializer(serializers.Serializer[Any]):
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
-    min_replicas = serializers.IntegerField(required=False, min_value=0, max_value=1)
+    """What is left out stays. `revision` and `options` make a new version, which starts beside the old one."""
+
+    revision = serializers.CharField(required=False, max_length=100, help_text="Of the model's weights.")
+    options = serializers.DictField(required=False, help_text="Added to those that it has.")
+    min_replicas = serializers.IntegerField(required=False, min_value=0, max_value=MOST_REPLICAS)
+    max_replicas = serializers.IntegerField(required=False, min_value=1, max_value=MOST_REPLICAS)
+    target_concurrency = serializers.IntegerField(required=False, min_value=1, max_value=MOST_CONCURRENCY)
+    start_deadline_s = serializers.IntegerField(required=False, min_value=SHORTEST_START_S, max_value=LONGEST_START_S)
     idle_window_s = serializers.IntegerField(required=False, min_value=30)
     hold_s = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=600, help_text="How long a call waits for it to wake."
     )
+
+
+class RollbackSerializer(serializers.Serializer[Any]):
+    version = serializers.IntegerField(
+        default=None, allow_null=True, min_value=1, help_text="Its number; empty: the one that took the calls before."
+    )
+
+
+class VersionSerializer(serializers.Serializer[Any]):
+    number = serializers.IntegerField()
+    revision = serializers.CharField(source="weights.revision")
+    hardware = serializers.CharField(source="hardware_id")
+    engine = serializers.CharField()
+    options = serializers.DictField()
+    created_at = serializers.DateTimeField()
+    created_by = serializers.CharField()
+    served_at = serializers.DateTimeField(allow_null=True, help_text="When it last began to take the calls.")
+
+
+class ReplicasSerializer(serializers.Serializer[Any]):
+    ready = serializers.IntegerField()
+    starting = serializers.IntegerField()
+    ending = serializers.IntegerField()
 
 
 class DeploymentSerializer(serializers.Serializer[Any]):
@@ -63,6 +101,14 @@ class DeploymentSerializer(serializers.Serializer[Any]):
     max_replicas = serializers.IntegerField()
     idle_window_s = serializers.IntegerField()
     hold_s = serializers.IntegerField(allow_null=True)
+    target_concurrency = serializers.IntegerField()
+    start_deadline_s = serializers.IntegerField()
+    deadline_at = serializers.DateTimeField(allow_null=True, help_text="When its state is given up, if ever.")
+    queue_position = serializers.IntegerField(allow_null=True, help_text="Its turn for capacity; 1 is next.")
+    next_step = serializers.CharField(allow_null=True, help_text="What to do about a failure.")
+    replicas = ReplicasSerializer()
+    version = serializers.IntegerField(allow_null=True)
+    next_version = serializers.IntegerField(allow_null=True, help_text="What an update is trying.")
     options = serializers.DictField()
     price_per_second = serializers.CharField(allow_null=True)
     cost_so_far = serializers.CharField(help_text="USD, an exact decimal; what runs now is included.")
@@ -99,7 +145,7 @@ class DeploymentList(APIView):
             raise ValidationError({"model": [f"No model {asked['model']}; GET /api/v1/models lists them."]})
         if hardware is None:
             raise ValidationError({"hardware": [f"No hardware {asked['hardware']}; the model's offers list it."]})
-        names = ("name", "min_replicas", "max_replicas", "idle_window_s", "hold_s", "options")
+        names = ("name", "options", *operations.ELASTIC)
         plain = {name: asked[name] for name in names}
         try:
             made = operations.deploy(team, model=model, hardware=hardware, actor=actor_of(request), **plain)
@@ -124,16 +170,12 @@ class DeploymentDetail(APIView):
         deployment = _own(request, pk)
         wish = ChangeSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
-        try:
-            operations.change(
-                deployment,
-                min_replicas=wish.validated_data.get("min_replicas", deployment.min_replicas),
-                idle_window_s=wish.validated_data.get("idle_window_s", deployment.idle_window_s),
-                hold_s=wish.validated_data.get("hold_s", deployment.hold_s),
-                actor=actor_of(request),
-            )
-        except BadOption as error:
-            raise ValidationError({error.option: [str(error)]}) from error
+        asked, actor = dict(wish.validated_data), actor_of(request)
+        version = {name: asked.pop(name) for name in ("revision", "options") if name in asked}
+        with _told(), transaction.atomic():
+            operations.change(deployment, actor=actor, **asked)
+            if version:
+                updating.update(deployment, actor=actor, **version)
         deployment.refresh_from_db()
         return Response(as_json(reports.of(deployment)))
 
@@ -142,6 +184,25 @@ class DeploymentDetail(APIView):
         deployment = _own(request, pk)
         operations.stop(deployment, actor=actor_of(request))
         return Response(as_json(reports.of(deployment)), status=status.HTTP_202_ACCEPTED)
+
+
+class DeploymentRollback(APIView):
+    @extend_schema(request=RollbackSerializer, responses={202: DeploymentSerializer})
+    def post(self, request: Request, pk: UUID) -> Response:
+        deployment = _own(request, pk)
+        wish = RollbackSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        with _told():
+            updating.rollback(deployment, actor=actor_of(request), number=wish.validated_data["version"])
+        return Response(as_json(reports.of(deployment)), status=status.HTTP_202_ACCEPTED)
+
+
+class DeploymentVersions(APIView):
+    @extend_schema(responses=VersionSerializer(many=True))
+    def get(self, request: Request, pk: UUID) -> Response:
+        pages = Pages()
+        rows = pages.paginate_queryset(_own(request, pk).versions.select_related("weights"), request, view=self)
+        return pages.get_paginated_response(VersionSerializer(rows or [], many=True).data)
 
 
 class DeploymentEvents(APIView):
@@ -156,6 +217,17 @@ class DeploymentLogs(APIView):
     @extend_schema(responses=LogSerializer)
     def get(self, request: Request, pk: UUID) -> Response:
         return Response({"lines": reports.log_tail(_own(request, pk))})
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What can't be done is told by field, or as a conflict with the state that it is in."""
+    try:
+        yield
+    except BadOption as error:
+        raise ValidationError({error.option: [str(error)]}) from error
+    except NotNow as error:
+        raise Conflict(str(error)) from error
 
 
 def _own(request: Request, pk: UUID) -> Deployment:
@@ -179,6 +251,14 @@ def as_json(report: Report) -> dict[str, Any]:
         "max_replicas": row.max_replicas,
         "idle_window_s": row.idle_window_s,
         "hold_s": row.hold_s,
+        "target_concurrency": row.target_concurrency,
+        "start_deadline_s": row.start_deadline_s,
+        "deadline_at": row.deadline_at.isoformat() if row.deadline_at else None,
+        "queue_position": report.queue_position,
+        "next_step": report.next_step[1] if report.next_step else None,
+        "replicas": {"ready": len(report.ready), "starting": len(report.starting), "ending": len(report.ending)},
+        "version": row.version.number if row.version else None,
+        "next_version": row.next_version.number if row.next_version else None,
         "options": row.options,
         "price_per_second": exact(report.per_second) if report.per_second is not None else None,
         "cost_so_far": exact(report.cost_so_far),

@@ -1,15 +1,18 @@
 """Where the gateway finds what runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from django.db.models import F, OuterRef, Prefetch, Subquery
 from django.utils import timezone
 
 from accounts import sealing
-from deployments.lifecycle import Status
+from deployments import loads
+from deployments.lifecycle import SERVING, Status
 from deployments.models import Deployment, Replica
+from deployments.tasks import ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A deployment as a target. `replicas` is empty unless it is ready. `expected_start_s` is what its last start
+    """A deployment as a target. `replicas` are those that take calls now. `expected_start_s` is what its last start
     took, None if it never got ready; `hold_s` bounds how long a call waits for it, None is the portal's default."""
 
     deployment_id: UUID
@@ -39,6 +42,14 @@ class Endpoint:
     is_platform: bool
     expected_start_s: float | None
     hold_s: int | None
+    max_replicas: int = 1
+    target_concurrency: int = 1
+
+    def is_crowded(self, calls: Mapping[str, int], waiting: Mapping[UUID, int]) -> bool:
+        """More calls than its replicas are for, and it may have more of them."""
+        many = waiting.get(self.deployment_id, 0) + sum(calls.get(replica.name, 0) for replica in self.replicas)
+        here = len(self.replicas)
+        return 0 < here < self.max_replicas and many > here * self.target_concurrency
 
     @property
     def address(self) -> str:
@@ -47,7 +58,8 @@ class Endpoint:
 
 def live_endpoints() -> list[Endpoint]:
     """Every deployment that is not stopped, in two queries."""
-    live = Prefetch("replicas", Replica.objects.filter(exited_at=None, remove_asked_at=None), to_attr="live_replicas")
+    taking = Replica.objects.filter(exited_at=None, remove_asked_at=None, ready_at__isnull=False)
+    live = Prefetch("replicas", taking, to_attr="live_replicas")
     started = Replica.objects.filter(deployment=OuterRef("pk"), ready_at__isnull=False).order_by("-ready_at")
     last_start = started.annotate(took=F("ready_at") - F("started_at")).values("took")[:1]
     rows = Deployment.objects.unsettled().select_related("team", "model").prefetch_related(live)
@@ -59,8 +71,15 @@ def touch(deployment_ids: Iterable[UUID]) -> None:
     Deployment.objects.filter(pk__in=list(deployment_ids)).update(last_call_at=timezone.now())
 
 
+def report(reporter: str, *, crowded: Iterable[UUID], **held: Any) -> None:
+    """What this gateway holds (see loads.report); a worker looks at once at those that are crowded."""
+    loads.report(reporter, **held)
+    for deployment_id in crowded:
+        ring(deployment_id)
+
+
 def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
-    serving = row.status == Status.READY and not row.stop_asked_at
+    serving = row.status in SERVING and not row.stop_asked_at
     ready = [replica for replica in replicas if serving and replica.address]
     last_start = row.last_start  # type: ignore[attr-defined]
     return Endpoint(
@@ -77,4 +96,6 @@ def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
         is_platform=row.team.is_platform,
         expected_start_s=last_start.total_seconds() if last_start else None,
         hold_s=row.hold_s,
+        max_replicas=row.max_replicas,
+        target_concurrency=row.target_concurrency,
     )

@@ -6,6 +6,7 @@ DeploymentError
     NameTaken           the team has a live deployment of that name
     BadName             the name has characters that an address can't hold
     BadOption           an option that the engine does not know, or a value it does not take
+    NotNow              what was asked can't be done in the state that it is in
     BackendError        the backend could not do what it was asked
 """
 
@@ -37,4 +38,8 @@ class BadOption(DeploymentError):
 
 
 class BackendError(DeploymentError):
+    pass
+
+
+class NotNow(DeploymentError):
     pass

@@ -24,9 +24,9 @@ MOVES = MappingProxyType(
         Status.DOWNLOADING: {Status.STARTING, Status.STOPPING, Status.FAILED},
         Status.STARTING: {Status.READY, Status.STOPPING, Status.FAILED},
         Status.READY: {Status.STARTING, Status.ASLEEP, Status.UPDATING, Status.STOPPING, Status.FAILED},
-        Status.ASLEEP: {Status.WAKING, Status.STOPPING},
-        Status.WAKING: {Status.READY, Status.STOPPING, Status.FAILED},
-        Status.UPDATING: {Status.READY, Status.STOPPING, Status.FAILED},
+        Status.ASLEEP: {Status.WAKING, Status.UPDATING, Status.STOPPING},
+        Status.WAKING: {Status.READY, Status.ASLEEP, Status.STOPPING, Status.FAILED},
+        Status.UPDATING: {Status.READY, Status.STARTING, Status.ASLEEP, Status.STOPPING, Status.FAILED},
         Status.STOPPING: {Status.STOPPED},
         Status.FAILED: {Status.PENDING, Status.STOPPING},
         Status.STOPPED: set(),
@@ -34,9 +34,19 @@ MOVES = MappingProxyType(
 )
 # Reconcile has nothing to do in these until somebody wishes something else.
 SETTLED = frozenset({Status.STOPPED})
+# Nothing runs in these, and nothing is to be done before somebody asks for it.
+QUIET = frozenset({Status.ASLEEP, Status.FAILED, Status.STOPPED})
 IN_MOTION = frozenset(
     {Status.PENDING, Status.DOWNLOADING, Status.STARTING, Status.WAKING, Status.UPDATING, Status.STOPPING}
 )
+# Replicas that are ready take calls in these.
+SERVING = frozenset({Status.READY, Status.UPDATING})
+
+# How long a state may last that something has to come out of, in seconds. Those that start an engine have the
+# deployment's own start deadline; who waits for capacity waits for QUEUE_DEADLINE_S.
+DEADLINES_S = MappingProxyType({Status.PENDING: 120, Status.DOWNLOADING: 6 * 3600, Status.STOPPING: 60})
+STARTS = frozenset({Status.STARTING, Status.WAKING, Status.UPDATING})
+QUEUE_DEADLINE_S = 15 * 60
 
 
 class Reason(models.TextChoices):
@@ -49,11 +59,46 @@ class Reason(models.TextChoices):
     ENGINE_EXITED = "engine_exited", "The engine exited; it is started again"
     ENGINE_HUNG = "engine_hung", "The engine stopped answering; it is started again"
     PORTAL_RESTARTED = "portal_restarted", "The portal was restarted; its engine is started again"
+    NO_CAPACITY = "no_capacity", "No capacity: all replicas that this hardware has room for are in use"
     CRASH_LOOP = "crash_loop", "The engine exited again and again"
     START_TIMEOUT = "start_timeout", "The engine did not become healthy before its deadline"
-    BAD_WEIGHTS = "bad_weights", "The weights are missing or differ from their sha256"
+    OUT_OF_MEMORY = "out_of_memory", "The engine ran out of memory"
+    TOO_LARGE = "too_large", "The weights are larger than the hardware's memory"
+    DISK_FULL = "disk_full", "The disk is full"
+    BAD_OPTION = "bad_option", "The engine refused an option"
+    BAD_WEIGHTS = "bad_weights", "The weights are missing, differ from their sha256 or can't be loaded"
     BACKEND_REFUSED = "backend_refused", "The backend could not start the engine"
+    NO_WORKER = "no_worker", "No worker took it up in time"
     IDLE = "idle", "No call for the idle window"
     CALLED = "called", "A call woke it"
+    UPDATE_ASKED = "update_asked", "An update was asked for; its engine starts beside the old one"
+    UPDATED = "updated", "The new version answered a real prompt and takes the calls"
+    UPDATE_FAILED = "update_failed", "The update failed; the version before goes on"
+    UPDATE_TAKEN_BACK = "update_taken_back", "The update was taken back before it took any call"
     STOP_ASKED = "stop_asked", "Stop was asked for"
+    STOP_TIMEOUT = "stop_timeout", "The engine has not ended in time; ending it is tried on"
     GONE = "gone", "The backend no longer lists the replica"
+
+
+class Step(models.TextChoices):
+    """What people can do about a failure; the label is the button's text."""
+
+    RETRY = "retry", "Start again"
+    SETTINGS = "settings", "Change its settings"
+
+
+# What to do next about a failure, and the button for it.
+NEXT_STEPS = MappingProxyType(
+    {
+        Reason.NO_CAPACITY: (Step.RETRY, "Stop something on this hardware, or ask the operator for more capacity."),
+        Reason.CRASH_LOOP: (Step.RETRY, "The evidence below is the engine's own; starting again gives it all tries."),
+        Reason.START_TIMEOUT: (Step.SETTINGS, "Give it a later start deadline, or less to load."),
+        Reason.OUT_OF_MEMORY: (Step.SETTINGS, "Ask for less context or fewer calls at once, or take larger hardware."),
+        Reason.TOO_LARGE: (Step.SETTINGS, "Choose smaller weights, or deploy on hardware with more memory."),
+        Reason.DISK_FULL: (Step.RETRY, "The operator has to make room on the portal's disk; then start again."),
+        Reason.BAD_OPTION: (Step.SETTINGS, "Change the option that the evidence names."),
+        Reason.BAD_WEIGHTS: (Step.SETTINGS, "Choose another revision of the weights, or put the file right."),
+        Reason.BACKEND_REFUSED: (Step.RETRY, "The evidence is the backend's own; start again once that is put right."),
+        Reason.NO_WORKER: (Step.RETRY, "See that a worker runs; then start again."),
+    }
+)  # fmt: skip

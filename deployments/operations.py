@@ -13,14 +13,17 @@ from accounts.models import Team
 from billing import pricing
 from billing.errors import NoPrice
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import engines
+from deployments import acting, engines
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
-from deployments.models import Deployment, DeploymentEvent
+from deployments.models import Deployment
 from deployments.tasks import ring
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
 LONGEST_IDLE_S = 7 * 24 * 3600
+MOST_REPLICAS, MOST_CONCURRENCY = 32, 1024
+SHORTEST_START_S, LONGEST_START_S = 10, 3600
+LONGEST_HOLD_S = 600
 
 
 def deploy(
@@ -35,6 +38,8 @@ def deploy(
     idle_window_s: int = 600,
     hold_s: int | None = None,
     options: Mapping[str, Any] | None = None,
+    target_concurrency: int | None = None,
+    start_deadline_s: int = 120,
 ) -> Deployment:
     """Write the wish for an endpoint TEAM/NAME and ring for a worker.
 
@@ -42,7 +47,15 @@ def deploy(
     """
     offer = _fitting_offer(team, model, hardware)
     checked = engines.choose(offer.engine).check(options or {}, max_context_tokens=most_context(offer))
-    _check_numbers(min_replicas, max_replicas, idle_window_s)
+    target_concurrency = target_concurrency or checked.get("slots", 4)
+    check_numbers(
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        idle_window_s=idle_window_s,
+        hold_s=hold_s,
+        target_concurrency=target_concurrency,
+        start_deadline_s=start_deadline_s,
+    )
     assert offer.weights is not None  # noqa: S101 - the database's own constraint
     chosen = _name_for(team, name, model)
     try:
@@ -60,9 +73,11 @@ def deploy(
                 max_replicas=max_replicas,
                 idle_window_s=idle_window_s,
                 hold_s=hold_s,
+                target_concurrency=target_concurrency,
+                start_deadline_s=start_deadline_s,
                 created_by=actor,
             )
-            DeploymentEvent.objects.create(deployment=deployment, after=Status.PENDING, reason=Reason.ASKED)
+            acting.record_birth(deployment, actor=actor)
             audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
             ring(deployment.pk)
     except IntegrityError as error:
@@ -91,13 +106,18 @@ def wake(deployment_id: UUID) -> None:
     ring(deployment.pk)
 
 
-def change(deployment: Deployment, *, min_replicas: int, idle_window_s: int, hold_s: int | None, actor: str) -> None:
-    """How elastic it is may change while it runs; what runs may not."""
-    _check_numbers(min_replicas, deployment.max_replicas, idle_window_s)
-    Deployment.objects.filter(pk=deployment.pk).update(
-        min_replicas=min_replicas, idle_window_s=idle_window_s, hold_s=hold_s
-    )
-    audit.record(deployment.team, actor=actor, verb="changed", subject=deployment.endpoint_model)
+def change(deployment: Deployment, *, actor: str, **asked: int | None) -> None:
+    """How elastic it is may change while it runs, at once: min_replicas, max_replicas, target_concurrency,
+    idle_window_s, hold_s, start_deadline_s. Raises BadOption naming the one that is wrong; what is not named stays."""
+    numbers = {name: getattr(deployment, name) for name in ELASTIC} | asked
+    check_numbers(**numbers)
+    changed = {name: value for name, value in asked.items() if getattr(deployment, name) != value}
+    if not changed:
+        return
+    with transaction.atomic():
+        Deployment.objects.filter(pk=deployment.pk).update(**changed)
+        audit.record(deployment.team, actor=actor, verb="changed", subject=deployment.endpoint_model)
+        ring(deployment.pk)
 
 
 def retry(deployment: Deployment, *, actor: str) -> None:
@@ -107,6 +127,7 @@ def retry(deployment: Deployment, *, actor: str) -> None:
             deployment.transition(Status.PENDING, since=Status.FAILED, reason=Reason.ASKED)
         except IllegalTransition:
             return
+        Deployment.objects.filter(pk=deployment.pk).update(next_try_at=None)
         audit.record(deployment.team, actor=actor, verb="retried", subject=deployment.endpoint_model)
         ring(deployment.pk)
 
@@ -155,13 +176,31 @@ def most_context(offer: Offer) -> int | None:
     return offer.max_context_tokens or offer.model.context_tokens
 
 
-def _check_numbers(min_replicas: int, max_replicas: int, idle_window_s: int) -> None:
-    if max_replicas != 1:
-        raise BadOption("max_replicas", "max_replicas is 1 for now: one replica per deployment")
-    if min_replicas not in {0, 1}:
-        raise BadOption("min_replicas", "min_replicas is 0 (sleeps when idle) or 1 (always awake)")
-    if not 30 <= idle_window_s <= LONGEST_IDLE_S:
-        raise BadOption("idle_window_s", f"idle_window_s takes 30 to {LONGEST_IDLE_S} seconds")
+ELASTIC = ("min_replicas", "max_replicas", "target_concurrency", "idle_window_s", "hold_s", "start_deadline_s")
+
+
+def check_numbers(
+    *,
+    min_replicas: int,
+    max_replicas: int,
+    target_concurrency: int,
+    idle_window_s: int,
+    hold_s: int | None,
+    start_deadline_s: int,
+) -> None:
+    """Raises BadOption naming the first that is out of its bounds."""
+    _within("max_replicas", max_replicas, 1, MOST_REPLICAS)
+    if not 0 <= min_replicas <= max_replicas:
+        raise BadOption("min_replicas", f"min_replicas takes 0 (sleeps when idle) to max_replicas, {max_replicas}")
+    _within("target_concurrency", target_concurrency, 1, MOST_CONCURRENCY)
+    _within("idle_window_s", idle_window_s, 30, LONGEST_IDLE_S)
+    _within("hold_s", hold_s or 0, 0, LONGEST_HOLD_S)
+    _within("start_deadline_s", start_deadline_s, SHORTEST_START_S, LONGEST_START_S)
+
+
+def _within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise BadOption(name, f"{name} takes a whole number from {least} to {most}")
 
 
 def _name_for(team: Team, name: str, model: Model) -> str:

@@ -1,36 +1,30 @@
-"""One step, observed -> wished. Safe to run twice and at once: a state moves by compare-and-set, an engine is named
-by its replica, and a replica is closed once. A lost message costs one tick of `sweep`.
-"""
+"""Look, plan, act: observed -> wished. Safe to run twice and at once; a lost message costs one tick of `sweep`."""
 
 import contextlib
 import logging
-import secrets
 import time
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
-from django.conf import settings
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Max
+from django.db import OperationalError, connection
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
-from accounts import sealing
-from deployments import engines, uptime, verifying
-from deployments.backends import Backend, Observation, Seen, backends
-from deployments.errors import BackendError, IllegalTransition
-from deployments.launch import LaunchSpec
-from deployments.lifecycle import IN_MOTION, Reason, Status
+from deployments import acting, loads, looking, news, uptime
+from deployments.backends import backends
+from deployments.errors import IllegalTransition
 from deployments.models import Deployment, Replica
+from deployments.planning import CRASHES_ALLOWED, View, is_in_motion, plan
+
+__all__ = ["CRASHES_ALLOWED", "alone", "follow", "step", "sweep"]
 
 log = logging.getLogger(__name__)
 
-CRASHES_ALLOWED = 3
-CRASH_WINDOW = timedelta(minutes=5)
-HUNG_AFTER = timedelta(seconds=30)
-EVIDENCE_LINES = 12
-STEP_PAUSE_S = 0.1
-TRIES_TO_BE_ALONE = 10
+# How often an engine that starts is asked: a fiftieth of the time that it has taken so far, within these bounds.
+PART_OF_WAIT, SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1 / 50, 0.005, 0.5
+# How long the rows are not read again while nothing is told and the backend says the same.
+REREAD_S = 0.5
+ALONE_WITHIN_MS = 1000
 
 
 def follow(deployment_id: UUID, *, seconds: float) -> bool:
@@ -39,67 +33,55 @@ def follow(deployment_id: UUID, *, seconds: float) -> bool:
     One follower at a time: the others leave it to the first, which reads every wish anew.
     """
     end = time.monotonic() + seconds
-    for _ in range(TRIES_TO_BE_ALONE):
-        with alone(deployment_id) as mine:
-            while mine and (deployment := _unsettled(deployment_id)):
-                step(deployment)
-                if not _in_motion(deployment):
+    with alone(deployment_id, within_ms=ALONE_WITHIN_MS) as mine:
+        if not mine:
+            return False
+        with news.listening() as wait:
+            while deployment := _unsettled(deployment_id):
+                view, changed = _step(deployment)
+                if changed:
+                    continue
+                if not is_in_motion(view):
                     return False
                 if time.monotonic() > end:
                     return True
-                time.sleep(STEP_PAUSE_S)
-            if mine:
-                return False
-        time.sleep(STEP_PAUSE_S)
+                _until_something_changes(view, wait)
     return False
 
 
 def step(deployment: Deployment) -> None:
-    """Look once and do the one next thing. Somebody else's newer truth is left alone."""
-    try:
-        if deployment.stop_asked_at and deployment.status not in {Status.STOPPING, Status.STOPPED}:
-            deployment.transition(Status.STOPPING, since=deployment.status, reason=Reason.STOP_ASKED)
-        match deployment.status:
-            case Status.PENDING:
-                _begin(deployment)
-            case Status.STARTING | Status.WAKING:
-                _await_ready(deployment)
-            case Status.READY:
-                _watch(deployment)
-            case Status.STOPPING:
-                _tear_down(deployment)
-            case Status.ASLEEP | Status.FAILED:
-                _remove_live(deployment)
-    except IllegalTransition:
-        deployment.refresh_from_db()
+    """Look once and do what is to be done. Somebody else's newer truth is left alone."""
+    _step(deployment)
 
 
 def sweep() -> list[UUID]:
-    """The truth with no message: every unsettled deployment gets a step, every engine without a row is removed.
+    """The truth with no message: all that runs or should run is looked at once, as a set; only what differs gets a
+    step. What runs and belongs to nobody is removed.
 
     Returns those still in motion that nobody follows: each deserves a follower.
     """
+    views, listed = looking.look_at_all()
+    _note_all(views)
+    followed = looking.followed()
     unfollowed = []
-    for deployment_id in Deployment.objects.unsettled().values_list("pk", flat=True):
-        try:
-            with alone(deployment_id) as mine:
-                if mine and (deployment := _unsettled(deployment_id)):
-                    step(deployment)
-                    unfollowed += [deployment_id] if _in_motion(deployment) else []
-        except Exception:  # one broken deployment must not keep the others waiting
-            log.exception("sweep: %s", deployment_id)
-    for alias in settings.DEPLOYMENT_BACKENDS:
-        _remove_orphans(alias)
+    for view in views:
+        if _number(view.row.pk) in followed:
+            continue
+        moving = _step_alone(view.row.pk) if plan(view) else is_in_motion(view)
+        unfollowed += [view.row.pk] if moving else []
+    known = {replica.name for view in views for replica in view.replicas}
+    for alias, names in listed.items():
+        _remove_orphans(alias, names - known)
+    loads.forget_old()
     return unfollowed
 
 
 @contextlib.contextmanager
-def alone(deployment_id: UUID) -> Iterator[bool]:
-    """True if nobody else works on this deployment now. Postgres forgets the claim when the worker dies."""
-    number = int.from_bytes(deployment_id.bytes[:8], "big", signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [number])
-        mine = bool(cursor.fetchone()[0])
+def alone(deployment_id: UUID, *, within_ms: int = 0) -> Iterator[bool]:
+    """True if nobody else works on this deployment, now or within that time. Postgres forgets the claim when the
+    worker dies."""
+    number = _number(deployment_id)
+    mine = _try_lock(number) or (within_ms > 0 and _wait_for_lock(number, within_ms))
     try:
         yield mine
     finally:
@@ -108,168 +90,100 @@ def alone(deployment_id: UUID) -> Iterator[bool]:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [number])
 
 
-def _unsettled(deployment_id: UUID) -> Deployment | None:
-    rows = Deployment.objects.unsettled().select_related("team", "model", "hardware", "weights")
-    return rows.filter(pk=deployment_id).first()
+def _number(deployment_id: UUID) -> int:
+    return int.from_bytes(deployment_id.bytes[:8], "big", signed=True)
 
 
-def _in_motion(deployment: Deployment) -> bool:
-    """Something is still to come soon: a state to leave, a wish to stop, an engine that has to go."""
-    if deployment.status == Status.STOPPED:
-        return False
-    if deployment.status in IN_MOTION or deployment.stop_asked_at:
-        return True
-    return deployment.status in {Status.ASLEEP, Status.FAILED} and _live(deployment) is not None
+def _try_lock(number: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [number])
+        return bool(cursor.fetchone()[0])
 
 
-def _remove_orphans(alias: str) -> None:
-    """A replica's row is written before its engine, so an engine without a live row belongs to nobody."""
-    running = set(backends[alias].running())
-    rows = Replica.objects.filter(exited_at=None, deployment__backend=alias)
-    for name in running - {replica.name for replica in rows.only("id")}:
-        log.warning("sweep: removing the orphan engine %s", name)
-        backends[alias].remove(name)
-
-
-def _begin(deployment: Deployment) -> None:
-    if problem := verifying.problem_with(deployment.weights):
-        deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.BAD_WEIGHTS, detail=problem)
-        return
-    _live_or_new(deployment)
-    deployment.transition(Status.STARTING, since=deployment.status, reason=Reason.ENGINE_LOADING)
-    _await_ready(deployment)
-
-
-def _await_ready(deployment: Deployment) -> None:
-    leaving = deployment.replicas.filter(exited_at=None, remove_asked_at__isnull=False).exists()
-    if leaving and not _remove_live(deployment):
-        return
-    replica = _live_or_new(deployment)
-    seen = _backend(deployment).observe(replica.name)
-    uptime.note(replica, seen)
-    if seen.seen == Seen.EXITED:
-        _after_exit(deployment, replica, seen)
-    elif seen.seen == Seen.READY:
-        Replica.objects.filter(pk=replica.pk, ready_at=None).update(ready_at=timezone.now())
-        deployment.transition(Status.READY, since=deployment.status, reason=Reason.ENGINE_HEALTHY)
-    elif timezone.now() > deployment.status_since + timedelta(seconds=deployment.start_deadline_s):
-        evidence = _evidence(deployment, replica)
-        deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.START_TIMEOUT, detail=evidence)
-        _remove_live(deployment)
-    elif seen.seen == Seen.ABSENT:
-        _ensure(deployment, replica)
-
-
-def _ensure(deployment: Deployment, replica: Replica) -> None:
-    try:
-        _backend(deployment).ensure(_spec(deployment, replica))
-    except BackendError as error:
-        deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.BACKEND_REFUSED, detail=str(error))
-
-
-def _watch(deployment: Deployment) -> None:
-    replica = _live(deployment)
-    if replica is None:  # the worker died between closing the replica and saying so
-        deployment.transition(Status.STARTING, since=deployment.status, reason=Reason.ENGINE_EXITED)
-        return
-    seen = _backend(deployment).observe(replica.name)
-    if not seen.alive:
-        _after_exit(deployment, replica, seen)
-        return
-    uptime.note(replica, seen)
-    if _hung(replica, seen):
-        evidence = _evidence(deployment, replica)
-        deployment.transition(Status.STARTING, since=deployment.status, reason=Reason.ENGINE_HUNG, detail=evidence)
-        _remove_live(deployment, crashed=True)
-    elif _idle(deployment, replica):
-        deployment.transition(Status.ASLEEP, since=deployment.status, reason=Reason.IDLE)
-        _remove_live(deployment)
-
-
-def _tear_down(deployment: Deployment) -> None:
-    if _remove_live(deployment):
-        deployment.transition(Status.STOPPED, since=deployment.status, reason=Reason.GONE)
-
-
-def _remove_live(deployment: Deployment, *, crashed: bool = False) -> bool:
-    """True once the backend's own list lacks it and its last second is billed."""
-    replica = _live(deployment)
-    if replica is None:
-        return True
-    if replica.remove_asked_at is None:
-        replica.remove_asked_at, replica.crashed = timezone.now(), crashed
-        replica.save(update_fields=["remove_asked_at", "crashed"])
-    backend = _backend(deployment)
-    backend.remove(replica.name)
-    seen = backend.observe(replica.name)
-    if seen.alive or replica.name in backend.running():
-        return False
-    uptime.close(replica, seen, crashed=replica.crashed, detail="")
+def _wait_for_lock(number: int, within_ms: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{within_ms}ms"])
+        try:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [number])
+        except OperationalError as error:
+            if not isinstance(error.__cause__, LockNotAvailable):
+                raise
+            return False
+        finally:
+            if connection.is_usable():
+                cursor.execute("SELECT set_config('lock_timeout', '0', false)")
     return True
 
 
-def _after_exit(deployment: Deployment, replica: Replica, seen: Observation) -> None:
-    """The engine ended by itself: bill to its real exit, start another, or give up when it does so again and again."""
-    evidence = _evidence(deployment, replica)
-    uptime.close(replica, seen, crashed=not seen.asked, detail=evidence)
-    if _crashes(deployment) >= CRASHES_ALLOWED:
-        deployment.transition(Status.FAILED, since=deployment.status, reason=Reason.CRASH_LOOP, detail=evidence)
-    elif deployment.status == Status.READY:
-        reason = Reason.PORTAL_RESTARTED if seen.asked else Reason.ENGINE_EXITED
-        deployment.transition(Status.STARTING, since=deployment.status, reason=reason, detail=evidence)
+def _unsettled(deployment_id: UUID) -> Deployment | None:
+    return looking.rows_to_look_at(Deployment.objects.unsettled()).filter(pk=deployment_id).first()
 
 
-def _crashes(deployment: Deployment) -> int:
-    """In the last minutes, and since somebody last asked for it: who starts it again gives it all its tries again."""
-    recent = deployment.replicas.filter(crashed=True, exited_at__gte=timezone.now() - CRASH_WINDOW)
-    asked_at = deployment.events.filter(after=Status.PENDING).aggregate(at=Max("at"))["at"]
-    return (recent.filter(created_at__gte=asked_at) if asked_at else recent).count()
-
-
-def _hung(replica: Replica, seen: Observation) -> bool:
-    """Alive, and without a healthy answer for so long that it will not come back by itself."""
-    since = None if seen.seen == Seen.READY else replica.unhealthy_since or timezone.now()
-    if since != replica.unhealthy_since:
-        replica.unhealthy_since = since
-        replica.save(update_fields=["unhealthy_since"])
-    return since is not None and timezone.now() - since > HUNG_AFTER
-
-
-def _idle(deployment: Deployment, replica: Replica) -> bool:
-    if deployment.min_replicas > 0:
-        return False
-    last = max(filter(None, [replica.ready_at, deployment.last_call_at, deployment.status_since]))
-    return timezone.now() > last + timedelta(seconds=deployment.idle_window_s)
-
-
-def _live(deployment: Deployment) -> Replica | None:
-    return deployment.replicas.filter(exited_at=None).first()
-
-
-def _live_or_new(deployment: Deployment) -> Replica:
-    if replica := _live(deployment):
-        return replica
+def _step(deployment: Deployment) -> tuple[View, bool]:
+    """What was seen, and whether anything was done that has to be looked at again at once."""
+    view = looking.look(deployment)
+    uptime.note_all((replica, view.of(replica)) for replica in view.replicas)
     try:
-        with transaction.atomic():
-            return Replica.objects.create(deployment=deployment, sealed_key=sealing.seal(secrets.token_urlsafe(32)))
-    except IntegrityError:
-        return deployment.replicas.get(exited_at=None)
+        return view, acting.carry_out(plan(view), view)
+    except IllegalTransition:
+        deployment.refresh_from_db()
+        return view, True
 
 
-def _spec(deployment: Deployment, replica: Replica) -> LaunchSpec:
-    job = engines.Job(
-        name=replica.name,
-        weights_path=deployment.weights.path,
-        served_name=deployment.endpoint_model,
-        key=sealing.unseal(replica.sealed_key),
-        threads=settings.ENGINE_THREADS,
-    )
-    return engines.choose(deployment.engine).spec(job, deployment.options)
+def _step_alone(deployment_id: UUID) -> bool:
+    """One step; True if it is in motion afterwards."""
+    try:
+        with alone(deployment_id) as mine:
+            if not mine or not (deployment := _unsettled(deployment_id)):
+                return False
+            _step(deployment)
+            return is_in_motion(looking.look(deployment))
+    except Exception:  # one broken deployment must not keep the others waiting
+        log.exception("sweep: %s", deployment_id)
+        return False
 
 
-def _evidence(deployment: Deployment, replica: Replica) -> str:
-    return "\n".join(_backend(deployment).log(replica.name, lines=EVIDENCE_LINES))
+def _until_something_changes(view: View, wait: Callable[[float], bool]) -> None:
+    """Returns when something was told, when the backend says something else than before, or after REREAD_S."""
+    backend = backends[view.row.backend]
+    until = time.monotonic() + REREAD_S
+    ending = any(replica.remove_asked_at and not view.of(replica).alive for replica in view.replicas)
+    while (now := time.monotonic()) < until:
+        if wait(min(_pause_s(view), until - now)) or ending:
+            return
+        if any(backend.observe(replica.name).seen != view.of(replica).seen for replica in view.replicas):
+            return
 
 
-def _backend(deployment: Deployment) -> Backend:
-    return backends[deployment.backend]
+def _pause_s(view: View) -> float:
+    """A part of what the youngest of the engines that start or end has taken so far."""
+    moving = [one.remove_asked_at or one.created_at for one in view.replicas if one.remove_asked_at or not one.ready_at]
+    if not moving:
+        return LONGEST_PAUSE_S
+    taken_s = (timezone.now() - max(moving)).total_seconds()
+    return min(max(taken_s * PART_OF_WAIT, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
+
+
+def _note_all(views: list[View]) -> None:
+    pairs = [(replica, view.of(replica)) for view in views for replica in view.replicas]
+    try:
+        uptime.note_all(pairs)
+    except Exception:  # one that can't be billed must not keep the others unbilled: each is noted in its own step, too
+        log.exception("sweep: uptime of all at once")
+        for pair in pairs:
+            with contextlib.suppress(Exception):
+                uptime.note(*pair)
+    alive = [replica.pk for replica, seen in pairs if seen.alive]
+    if alive:
+        Replica.objects.filter(pk__in=alive).update(seen_at=timezone.now())
+
+
+def _remove_orphans(alias: str, names: set[str]) -> None:
+    """A replica's row is written before its engine, so an engine without a live row belongs to nobody. The rows are
+    asked again: what has been started since they were read is no orphan."""
+    if not names:
+        return
+    rows = Replica.objects.filter(exited_at=None, deployment__backend=alias)
+    for name in sorted(names - {replica.name for replica in rows.only("id")}):
+        log.warning("sweep: removing the orphan engine %s", name)
+        backends[alias].remove(name)

@@ -12,8 +12,9 @@ from accounts.models import Team
 from billing import pricing
 from billing.metering import Slice
 from billing.models import LedgerEntry, Price
+from deployments import capacity
 from deployments.backends import backends
-from deployments.lifecycle import SETTLED, Status
+from deployments.lifecycle import NEXT_STEPS, SETTLED, Reason, Status, Step
 from deployments.models import Deployment, Replica
 
 LOG_LINES = 200
@@ -21,13 +22,39 @@ LOG_LINES = 200
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A deployment as it stands. `cost` is the ledger's sum so far, `unbilled` what its replica has run up since."""
+    """A deployment as it stands, with its live replicas. `cost` is the ledger's sum so far, `unbilled` what they have
+    run up since. `queue_position`: who waits for capacity, and how many are served before; 1 is next."""
 
     row: Deployment
-    replica: Replica | None
+    replicas: tuple[Replica, ...]
     per_second: Decimal | None
     cost: Decimal
     unbilled: Decimal
+    queue_position: int | None = None
+
+    @property
+    def replica(self) -> Replica | None:
+        """The first of them."""
+        return self.replicas[0] if self.replicas else None
+
+    @property
+    def ready(self) -> list[Replica]:
+        return [one for one in self.replicas if one.ready_at and not one.remove_asked_at]
+
+    @property
+    def starting(self) -> list[Replica]:
+        return [one for one in self.replicas if not one.ready_at and not one.remove_asked_at]
+
+    @property
+    def ending(self) -> list[Replica]:
+        return [one for one in self.replicas if one.remove_asked_at]
+
+    @property
+    def next_step(self) -> tuple[Step, str] | None:
+        """What to do about a failure: which button, and why."""
+        if self.row.status != Status.FAILED:
+            return None
+        return NEXT_STEPS.get(Reason(self.row.reason), (Step.RETRY, "Look at the evidence; then start it again."))
 
     @property
     def per_hour(self) -> Decimal | None:
@@ -42,6 +69,10 @@ class Report:
         return self.row.status in SETTLED
 
     @property
+    def is_updating(self) -> bool:
+        return self.shown_status == Status.UPDATING
+
+    @property
     def is_coming(self) -> bool:
         return self.shown_status in {Status.PENDING, Status.DOWNLOADING, Status.STARTING, Status.WAKING}
 
@@ -52,13 +83,14 @@ class Report:
 
 def of_team(team: Team) -> list[Report]:
     """Every deployment of the team, the live ones first, in a fixed number of queries."""
-    rows = Deployment.objects.of(team).select_related("team", "model", "hardware")
+    rows = Deployment.objects.of(team).select_related("team", "model", "hardware", "version", "next_version")
     found = _reports(team, rows.prefetch_related(_live_replicas()))
     return sorted(found, key=lambda report: report.is_over)
 
 
 def of(deployment: Deployment) -> Report:
-    rows = Deployment.objects.filter(pk=deployment.pk).select_related("team", "model", "hardware")
+    rows = Deployment.objects.filter(pk=deployment.pk)
+    rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
     return _reports(deployment.team, rows.prefetch_related(_live_replicas()))[0]
 
 
@@ -77,13 +109,15 @@ def usual_start_s(*, hardware_slug: str) -> float | None:
 
 
 def _live_replicas() -> "Prefetch[str]":
-    return Prefetch("replicas", Replica.objects.filter(exited_at=None), to_attr="live_replicas")
+    live = Replica.objects.filter(exited_at=None).order_by("ordinal")
+    return Prefetch("replicas", live, to_attr="live_replicas")
 
 
 def _reports(team: Team, rows: QuerySet[Deployment]) -> list[Report]:
     found = list(rows.annotate(next_born=_NEXT_BORN, cost=Coalesce(_COST, Decimal(0), output_field=_MONEY)))
     prices = pricing.in_force({row.hardware.sku for row in found})
-    return [_report(row, prices) for row in found]
+    turns = capacity.positions(queued) if (queued := [row.hardware_id for row in found if row.queued_at]) else {}
+    return [_report(row, prices, turns.get(row.pk)) for row in found]
 
 
 _MONEY = DecimalField(max_digits=38, decimal_places=18)
@@ -107,13 +141,18 @@ _COST = Subquery(
 )
 
 
-def _report(row: Deployment, prices: dict[str, dict[str, Price]]) -> Report:
-    replica: Replica | None = next(iter(row.live_replicas), None)  # type: ignore[attr-defined]
+def _report(row: Deployment, prices: dict[str, dict[str, Price]], turn: int | None) -> Report:
+    replicas = tuple(row.live_replicas)  # type: ignore[attr-defined]
     price = prices.get(row.hardware.sku, {}).get("compute.seconds")
     per_second = price.amount if price else None
-    unbilled = Decimal(0)
-    if replica and replica.started_at and per_second is not None:
-        since = replica.billed_until or replica.started_at
-        unbilled = Slice(since, max(since, timezone.now())).seconds * per_second
+    unbilled = sum((_run_up(replica, per_second) for replica in replicas), Decimal(0))
     cost: Decimal = row.cost  # type: ignore[attr-defined]
-    return Report(row=row, replica=replica, per_second=per_second, cost=cost, unbilled=unbilled)
+    return Report(row=row, replicas=replicas, per_second=per_second, cost=cost, unbilled=unbilled, queue_position=turn)
+
+
+def _run_up(replica: Replica, per_second: Decimal | None) -> Decimal:
+    """What is not on the ledger yet. A start is on it once it has succeeded; until then it may still cost nothing."""
+    if replica.started_at is None or replica.ready_at is None or per_second is None:
+        return Decimal(0)
+    since = replica.billed_until or replica.started_at
+    return Slice(since, max(since, timezone.now())).seconds * per_second

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.db import transaction
 
-from deployments import reconcile
+from deployments import capacity, reconcile
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,8 @@ SWEEP_EVERY_S = 5
 def reconcile_deployment(deployment_id: str) -> None:
     if reconcile.follow(UUID(deployment_id), seconds=FOLLOW_S):
         reconcile_deployment.delay(deployment_id)
+    for waiting in capacity.served_after(UUID(deployment_id)):
+        reconcile_deployment.delay(str(waiting))
 
 
 @shared_task(name="deployments.sweep")

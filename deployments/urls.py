@@ -1,11 +1,13 @@
 from django.urls import path
 
-from deployments import views
+from deployments import version_views, views
 
 urlpatterns = [
     path("", views.deployment_list, name="deployment-list"),
     path("new", views.deploy_new, name="deploy-new"),
     path("<uuid:pk>/", views.deployment_detail, name="deployment-detail"),
+    path("<uuid:pk>/settings/", version_views.deployment_settings, name="deployment-settings"),
+    path("<uuid:pk>/rollback/", version_views.deployment_rollback, name="deployment-rollback"),
     path("<uuid:pk>/stop/", views.deployment_stop, name="deployment-stop"),
     path("<uuid:pk>/retry/", views.deployment_retry, name="deployment-retry"),
 ]

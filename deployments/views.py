@@ -104,11 +104,13 @@ def _status(request: TeamRequest, deployment: Deployment) -> dict[str, Any]:
 def _history(deployment: Deployment) -> dict[str, Any]:
     """What happened, newest first, and the log; `seen` changes when any of it does."""
     events = list(deployment.events.order_by("-at", "-pk")[:30])
-    replicas = list(deployment.replicas.order_by("-created_at")[:10])
+    replicas = list(deployment.replicas.select_related("version").order_by("-created_at")[:10])
     log = "\n".join(status.log_tail(deployment, lines=100))
-    facts = [[event.pk for event in events], [(r.pk, r.started_at, r.ready_at, r.exited_at) for r in replicas], log]
+    engines = [(one.pk, one.started_at, one.ready_at, one.exited_at) for one in replicas]
+    facts = [deployment.version_id, [event.pk for event in events], engines, log]
     seen = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    return {"events": events, "replicas": replicas, "log": log, "seen": seen}
+    versions = list(deployment.versions.select_related("weights")[:10])
+    return {"events": events, "replicas": replicas, "log": log, "seen": seen, "versions": versions}
 
 
 @require_POST

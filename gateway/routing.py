@@ -4,6 +4,7 @@ deployment, TEAM/ALIAS to what the team put behind it. A sleeper is woken once, 
 import asyncio
 import functools
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -21,8 +22,13 @@ from gateway.stores import Stores
 
 FRESH_S = 2.0
 LOOK_AGAIN_S = 0.1
+# Changes are told; what is not heard of is looked for as often as this.
+UNTOLD_S = 1.0
+READ_AGAIN = 3
 READY, ASLEEP, FAILED = "ready", "asleep", "failed"
 ON_ITS_WAY = frozenset({"pending", "downloading", "starting", "waking", "updating", ASLEEP})
+# READY without a replica lasts as long as it takes to say that another is started.
+HELD_FOR = ON_ITS_WAY | {READY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,10 @@ class Router:
         self._table: Table | None = None
         self._reading = asyncio.Lock()
         self._waking: dict[UUID, asyncio.Task[object]] = {}
+        self._changed = asyncio.Event()
+        self.hears = False
         self.outstanding: dict[str, int] = {}
+        self.waiting: Counter[UUID] = Counter()
 
     async def route(self, caller: Caller, name: str) -> Route:
         """The targets to try, in order: one for a plain name, several for an alias."""
@@ -92,13 +101,14 @@ class Router:
         began, end = time.monotonic(), None
         max_age_s = FRESH_S
         while True:
+            changed = self._changed  # before the table is read: a change in between is not missed
             found = self._resolve(await self.table(max_age_s=max_age_s), caller, name)
             if isinstance(found, Target):
                 return found
             if found is None:
                 if max_age_s <= LOOK_AGAIN_S:
                     raise model_not_found(name)
-            elif found.status not in ON_ITS_WAY and max_age_s <= LOOK_AGAIN_S:
+            elif found.status not in HELD_FOR and max_age_s <= LOOK_AGAIN_S:
                 raise _cannot_answer(found, name)
             else:
                 end = end or began + self._bound(found, wait)
@@ -107,8 +117,7 @@ class Router:
                 _note(wait, found, caller)
                 if found.status == ASLEEP:
                     await self._wake(found.deployment_id)
-            if max_age_s <= LOOK_AGAIN_S:
-                await asyncio.sleep(LOOK_AGAIN_S)
+                await self._until(changed, end, found.deployment_id)
             max_age_s = LOOK_AGAIN_S
 
     def look(self, caller: Caller, name: str) -> Target | None:
@@ -146,8 +155,39 @@ class Router:
         async with self._reading:
             if (table := self._table) and time.monotonic() - table.read_at < max_age_s:
                 return table
-            self._table = await self._stores.ask(_read)
-            return self._table
+            for _ in range(READ_AGAIN):
+                changed = self._changed
+                table = await self._stores.ask(_read)
+                if not changed.is_set():  # else something was told while it was read
+                    break
+            self._table = table
+            assert table is not None  # noqa: S101 - it was just read
+            return table
+
+    def heard(self) -> None:
+        """A deployment has changed: what is remembered is no longer true, and who waits looks again."""
+        self._table = None
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def known(self) -> list[Endpoint]:
+        """The deployments as calls are routed by just now, without looking again."""
+        table = self._table
+        if table is None or time.monotonic() - table.read_at > FRESH_S:
+            return []
+        return list(table.endpoints.values())
+
+    async def _until(self, changed: asyncio.Event, end: float, deployment_id: UUID) -> None:
+        """Held, until something has changed; where nothing is heard, for a moment. Never past `end`."""
+        seconds = min(UNTOLD_S if self.hears else LOOK_AGAIN_S, max(end - time.monotonic(), 0.0))
+        self.waiting[deployment_id] += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self.waiting[deployment_id] -= 1
 
     def _bound(self, endpoint: Endpoint, wait: Wait) -> float:
         longest = float(endpoint.hold_s if endpoint.hold_s is not None else self._hold_s)
@@ -179,7 +219,7 @@ class Router:
         return _own(found, replica) if found and replica else found
 
     def _least_busy(self, endpoint: Endpoint) -> Address | None:
-        if endpoint.status != READY or not endpoint.replicas:
+        if not endpoint.replicas:
             return None
         if len(endpoint.replicas) == 1:
             return endpoint.replicas[0]

@@ -3,22 +3,25 @@
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Coroutine
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 
 from billing import pricing
 from billing.batching import Batcher, conninfo_from_settings
 from billing.errors import NoPrice
-from deployments import endpoints
+from deployments import endpoints, loads
 from gateway import idempotency, metrics
 from gateway.auth import Doorkeeper
 from gateway.breaker import Breaker
 from gateway.errors import Next, WireError
+from gateway.hearing import Hearing
 from gateway.idempotency import Claim
 from gateway.journal import Journal
 from gateway.limits import Admission, Limiter
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 LEASE_S = 30
 RENEW_S = 5.0
 TOUCH_S = 1.0
+REPORT_S = 5.0
 PRICE_FRESH_S = 4.0
 
 
@@ -41,6 +45,8 @@ class Runtime:
         self.batcher = Batcher(conninfo_from_settings())
         self.doorkeeper = Doorkeeper(self.stores)
         self.router = Router(self.stores, hold_s=settings.GATEWAY_HOLD_S)
+        self.hearing = Hearing(conninfo_from_settings(), self._on_news)
+        self.reporter = f"{socket.gethostname()[:20]}-{os.getpid()}-{uuid4().hex[:8]}"
         self.upstream = Upstream()
         self.limiter = Limiter(settings.REDIS_URL)
         self.breaker = Breaker()
@@ -57,9 +63,12 @@ class Runtime:
         self._replicas: dict[UUID, str] = {}
         self._prices: dict[str, tuple[float, dict[str, Decimal]]] = {}
         self._clock: asyncio.Task[None] | None = None
+        self._reported: tuple[object, ...] = ()
+        self._reported_at = 0.0
 
     async def start(self) -> None:
         await self.batcher.start()
+        self.hearing.start()
         self._clock = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
@@ -71,7 +80,9 @@ class Runtime:
             self._clock.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._clock
+        await self.hearing.stop()
         await asyncio.gather(*self._duties)
+        await _carefully(self.stores.ask(lambda: loads.leave(self.reporter)))
         for task in self.shadows | self.pumps:
             task.cancel()
         await asyncio.gather(*self.shadows, *self.pumps, return_exceptions=True)
@@ -124,7 +135,9 @@ class Runtime:
                 renewed = time.monotonic()
                 await _carefully(self._renew_leases())
                 self._do(self._renew_claims())
+            self.router.hears = self.hearing.hears
             self._do(self._touch())
+            self._do(self._report())
             self._do(self.journal.write(self.stores))
 
     def _do(self, duty: Coroutine[Any, Any, None]) -> None:
@@ -148,6 +161,28 @@ class Runtime:
         self._called = set()
         if called:
             await self.stores.ask(lambda: endpoints.touch(called))
+
+    async def _on_news(self) -> None:
+        """A deployment has changed. Who waits for a replica's last call hears at once that none is sent there now."""
+        self.router.hears = self.hearing.hears
+        self.router.heard()
+        self._do(self._report(tell=True))
+
+    async def _report(self, *, tell: bool = False) -> None:
+        """Say what is held here, if it is not what was said last; and now and then all the same, as a sign of life."""
+        calls, waiting = dict(self.router.outstanding), {key: many for key, many in self.router.waiting.items() if many}
+        known = self.router.known()
+        routed = sorted(replica.name for endpoint in known for replica in endpoint.replicas)
+        said = (calls, waiting, routed)
+        if said == self._reported and time.monotonic() - self._reported_at < REPORT_S:
+            return
+        self._reported, self._reported_at = said, time.monotonic()
+        crowded = [endpoint.deployment_id for endpoint in known if endpoint.is_crowded(calls, waiting)]
+        await self.stores.ask(
+            lambda: endpoints.report(
+                self.reporter, calls=calls, waiting=waiting, routed=routed, tell=tell, crowded=crowded
+            )
+        )
 
 
 async def _carefully(duty: Coroutine[Any, Any, None]) -> None:

@@ -34,8 +34,8 @@ class Stores:
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
-        for mine in self._connections.values():
-            mine.close()
+        with ThreadPoolExecutor(1) as closer:  # Django refuses to close one in the event loop's own thread
+            list(closer.map(lambda mine: mine.close(), self._connections.values()))
 
     def _remember(self) -> None:
         """This thread's connection, so that `close` can close it from the thread that it runs in."""

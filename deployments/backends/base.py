@@ -1,6 +1,6 @@
 """What a backend is: it runs launch specs somewhere and says truly what runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -46,6 +46,10 @@ class Backend(Protocol):
         ...
 
     def observe(self, name: str) -> Observation: ...
+
+    def observe_all(self, names: Iterable[str]) -> Mapping[str, Observation]:
+        """The same for many at once: a thousand, among them some that hang, take no longer than the slowest one."""
+        ...
 
     def remove(self, name: str) -> None:
         """Begin to end it, and let nobody start it any more. Done when `observe` says EXITED or ABSENT and `running`

@@ -4,20 +4,21 @@ Everything a later process needs lies in root/<name>/: lock, key (0600), health,
 shim), engine.log, and remove_asked once it has to go. The process table, not these files, says what runs.
 """
 
+import asyncio
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from deployments.backends import local_shim
@@ -54,24 +55,35 @@ class LocalBackend:
             raise BackendError(f"The engine could not be started: {error}") from error
 
     def observe(self, name: str) -> Observation:
+        found = self._look(name)
+        if not isinstance(found, _Answering):
+            return found
+        return found.observation(is_healthy=_healthy(found.port, found.health_path))
+
+    def observe_all(self, names: Iterable[str]) -> Mapping[str, Observation]:
+        found = {name: self._look(name) for name in names}
+        asked = {name: one for name, one in found.items() if isinstance(one, _Answering)}
+        healthy = asyncio.run(_healthy_ones(asked)) if asked else {}
+        return {
+            name: one.observation(is_healthy=healthy[name]) if isinstance(one, _Answering) else one
+            for name, one in found.items()
+        }
+
+    def _look(self, name: str) -> "Observation | _Answering":
+        """What its files and the process table say; whether one that lives is healthy has to be asked."""
         folder = self._root / name
-        run, ended = _read(folder / "run.json"), _read(folder / "exit.json")
+        ended = _read(folder / "exit.json")
         if ended:
             return _exited(ended)
+        run = _read(folder / "run.json")
         if run is None:
-            return Observation(Seen.STARTING if self._processes(name) else Seen.ABSENT)
+            known = folder.exists()  # what was never asked for has left no folder, and no process either
+            return Observation(Seen.STARTING if known and self._processes(name) else Seen.ABSENT)
         if not self._alive(run):
             # It may have ended while we looked; else the shim was killed, and its last tick is the last sign of life.
             ended = _read(folder / "exit.json")
             return _exited(ended) if ended else _lost(folder, run)
-        address = f"http://127.0.0.1:{run['port']}"
-        started_at = _moment(run["started_at"])
-        return Observation(
-            Seen.READY if _healthy(address + _text(folder / "health")) else Seen.STARTING,
-            address,
-            started_at=started_at,
-            alive_at=started_at + timedelta(seconds=time.monotonic() - run["began"]),
-        )
+        return _Answering(run["port"], _text(folder / "health"), _moment(run["started_at"]), run["began"])
 
     def remove(self, name: str) -> None:
         """SIGTERM first; an engine still there some seconds later is killed, then its shim. Returns at once."""
@@ -150,6 +162,21 @@ class LocalBackend:
 
 
 @dataclass(frozen=True, slots=True)
+class _Answering:
+    """A live engine, on its way to an Observation."""
+
+    port: int
+    health_path: str
+    started_at: datetime
+    began: float
+
+    def observation(self, *, is_healthy: bool) -> Observation:
+        alive_at = self.started_at + timedelta(seconds=time.monotonic() - self.began)
+        seen = Seen.READY if is_healthy else Seen.STARTING
+        return Observation(seen, f"http://127.0.0.1:{self.port}", started_at=self.started_at, alive_at=alive_at)
+
+
+@dataclass(frozen=True, slots=True)
 class _Found:
     name: str
     process: psutil.Process
@@ -182,11 +209,35 @@ def _lost(folder: Path, run: dict[str, Any]) -> Observation:
     )
 
 
-def _healthy(address: str) -> bool:
+def _healthy(port: int, path: str) -> bool:
+    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=HEALTH_TIMEOUT_S)
     try:
-        return httpx.get(address, timeout=HEALTH_TIMEOUT_S, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
+        asking.request("GET", path)
+        return asking.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        asking.close()
+
+
+async def _healthy_ones(asked: "Mapping[str, _Answering]") -> dict[str, bool]:
+    answers = await asyncio.gather(*(_is_healthy(one.port, one.health_path) for one in asked.values()))
+    return dict(zip(asked, answers, strict=True))
+
+
+async def _is_healthy(port: int, path: str) -> bool:
+    """Only the status line is read."""
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+                words = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+    return len(words) > 1 and words[1] == b"200"
 
 
 @contextlib.contextmanager

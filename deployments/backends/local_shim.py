@@ -14,7 +14,6 @@ import ctypes
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -160,8 +159,9 @@ def keep_log_small() -> None:
     """The engine appends to one open file; what is full is copied aside and emptied."""
     if os.path.getsize("engine.log") <= LARGEST_LOG:
         return
-    with contextlib.suppress(OSError):  # on a full disk the old lines are what can be spared
-        shutil.copyfile("engine.log", "engine.log.1")
+    # On a full disk the old lines are what can be spared.
+    with contextlib.suppress(OSError), open("engine.log", "rb") as full, open("engine.log.1", "wb") as aside:
+        aside.write(full.read())
     os.truncate("engine.log", 0)
 
 

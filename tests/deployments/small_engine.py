@@ -1,20 +1,48 @@
-"""A small engine that is run as a process of its own: healthy after a while, then as bad as it is told to be."""
+"""A small engine that is run as a process of its own: healthy after a while, then as bad as it is told to be.
+
+It answers GET with 200 and POST with a completion, and counts the calls that it has answered in calls.log.
+"""
 
 import argparse
-import http.server
+import json
 import os
 import signal
+import socketserver
 import threading
 import time
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
+class Handler(socketserver.StreamRequestHandler):
+    """HTTP by hand: the standard library's own takes longer to import than all the rest."""
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def handle(self) -> None:
+        line = self.rfile.readline().decode()
+        length = 0
+        while (header := self.rfile.readline().strip()) != b"":
+            name, _, value = header.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        self.rfile.read(length)
+        status, body = ("200 OK", b"") if line.startswith("GET") else answer()
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.wfile.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+
+
+def answer() -> "tuple[str, bytes]":
+    if asked.refuse:
+        return "500 Internal Server Error", b'{"error": {"message": "it can\'t compute that"}}'
+    time.sleep(asked.answer_s)
+    with open("calls.log", "a", encoding="utf-8") as file:
+        file.write("1\n")
+    message = {"role": "assistant", "content": f"I am {os.getpid()}"}
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    return "200 OK", json.dumps({"id": "c", "object": "chat.completion", "choices": choices, "usage": usage}).encode()
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 256
 
 
 parser = argparse.ArgumentParser()
@@ -22,16 +50,23 @@ parser.add_argument("--tag")
 parser.add_argument("--port", type=int)
 parser.add_argument("--key-file")
 parser.add_argument("--load-s", type=float, default=0.0)
+parser.add_argument("--answer-s", type=float, default=0.0)
 parser.add_argument("--exit-after-s", type=float)
 parser.add_argument("--deaf", action="store_true", help="ignores SIGTERM")
+parser.add_argument("--refuse", action="store_true", help="answers prompts with 500")
+parser.add_argument("--says", default="", help="a last line before it exits at once")
+parser.add_argument("--asked", default="", help="what the real engine would have been asked for")
 asked = parser.parse_args()
 with open(asked.key_file, encoding="utf-8") as file:
     print("has a key of", len(file.read()), "characters", flush=True)
 print("portal secrets in its environment:", "SECRET_KEY" in os.environ or "DATABASE_URL" in os.environ, flush=True)
+if asked.says:
+    print(asked.says.replace("_", " "), flush=True)
+    os._exit(1)
 if asked.deaf:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(asked.load_s)
-server = http.server.ThreadingHTTPServer(("127.0.0.1", asked.port), Handler)
+server = Server(("127.0.0.1", asked.port), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print("ready", flush=True)
 if asked.exit_after_s is not None:

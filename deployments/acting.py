@@ -1,0 +1,258 @@
+"""Carrying out a plan, one action after the other. Each is safe to repeat, and to do twice at once: a state moves by
+compare-and-set, an engine is named by its replica, a place has one replica, and a replica is closed once.
+"""
+
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import sealing
+from deployments import capacity, causes, engines, looking, news, probing, uptime, verifying
+from deployments.backends import Backend, backends
+from deployments.errors import BackendError, IllegalTransition
+from deployments.launch import LaunchSpec
+from deployments.lifecycle import SERVING, Reason, Status
+from deployments.models import Deployment, DeploymentEvent, Replica, Version
+from deployments.planning import (
+    Action,
+    Begin,
+    Close,
+    End,
+    Ensure,
+    GiveUpUpdate,
+    Move,
+    Remember,
+    Remove,
+    Restate,
+    Serve,
+    Start,
+    Try,
+    Unhealthy,
+    View,
+    Wait,
+)  # fmt: skip
+
+
+def carry_out(actions: Iterable[Action], view: View) -> bool:
+    """True if something was done that has to be looked at again at once. Raises IllegalTransition as soon as somebody
+    else's newer truth is met; what is left is planned anew."""
+    return any([_do(action, view) for action in actions])
+
+
+def _do(action: Action, view: View) -> bool:  # noqa: PLR0911, PLR0912 - one arm for each kind of action
+    row = view.row
+    match action:
+        case Begin():
+            return _begin(row)
+        case Start():
+            return _start(row, action)
+        case Serve():
+            return _serve(view, action.replica)
+        case Ensure():
+            return _ensure(row, action.replica)
+        case Remove():
+            _backend(row).remove(action.replica.name)
+            return False
+        case Unhealthy():
+            Replica.objects.filter(pk=action.replica.pk).update(unhealthy_since=action.since)
+            return False
+        case Wait():
+            _set(row, next_try_at=action.until)
+            return False
+        case Remember():
+            surplus = action.surplus
+            _set(row, surplus_since=surplus.since if surplus else None, surplus_peak=surplus.peak if surplus else 0)
+            return False
+        case Try():
+            _try(view, action.replica)
+        case End():
+            _end(row, action.replica, crashed=action.crashed)
+        case Close():
+            uptime.close(action.replica, view.of(action.replica), crashed=action.crashed, detail=action.detail)
+        case GiveUpUpdate():
+            _give_up_update(view, action)
+        case Restate():
+            row.restate(action.reason, since=row.status, detail=action.detail)
+        case Move():
+            detail = action.detail or (looking.evidence(row, action.evidence_of) if action.evidence_of else "")
+            row.transition(action.to, since=row.status, reason=action.reason, detail=detail)
+            if action.to == Status.READY:
+                _served(row)
+    return True
+
+
+def _begin(row: Deployment) -> bool:
+    large = causes.too_large(row.weights.size_bytes, row.hardware.memory_gib)
+    if large:
+        row.transition(Status.FAILED, since=row.status, reason=large.reason, detail=large.evidence)
+    elif problem := verifying.problem_with(row.weights):
+        row.transition(Status.FAILED, since=row.status, reason=Reason.BAD_WEIGHTS, detail=problem)
+    elif replica := _claimed(row, row.version):
+        row.transition(Status.STARTING, since=row.status, reason=Reason.ENGINE_LOADING)
+        _ensure(row, replica)
+    else:
+        return False
+    return True
+
+
+def _start(row: Deployment, action: Start) -> bool:
+    for number in range(action.count):
+        replica = _claimed(row, row.next_version if action.trial else row.version, trial=action.trial)
+        if replica is None:
+            if action.instead is not None:
+                _end(row, action.instead, crashed=False)
+            return number > 0 or action.trial or action.instead is not None
+        _ensure(row, replica)
+    return True
+
+
+def _claimed(row: Deployment, version: Version | None, *, trial: bool = False) -> Replica | None:
+    """A place for a replica. Who gets none waits for its turn, but for a trial beside what runs: that is given up."""
+    replica = capacity.claim(row, version)
+    if replica is not None:
+        replica.deployment = row
+        if row.queued_at is not None and row.status != Status.PENDING:
+            row.restate(Reason.ENGINE_LOADING, since=row.status)
+        return replica
+    if trial:
+        room = f"{row.hardware.name} has room for {row.hardware.capacity} replicas, and all are in use."
+        back_from_update(row, Reason.UPDATE_FAILED, f"{Reason.NO_CAPACITY.label}. {room}")
+    elif row.status in {Status.PENDING, Status.STARTING, Status.WAKING} and row.queued_at is None:
+        row.restate(Reason.NO_CAPACITY, since=row.status)
+    return None
+
+
+def _ensure(row: Deployment, replica: Replica) -> bool:
+    """True if it can't be started."""
+    try:
+        _backend(row).ensure(_spec(row, replica))
+        return False
+    except BackendError as error:
+        cause = causes.of_exit(None, [str(error)])
+        if row.status == Status.UPDATING and replica.version_id == row.next_version_id:
+            _end(row, replica, crashed=True)
+            back_from_update(row, Reason.UPDATE_FAILED, str(error))
+        elif row.status in {Status.STARTING, Status.WAKING}:
+            reason = cause.reason or Reason.BACKEND_REFUSED
+            row.transition(Status.FAILED, since=row.status, reason=reason, detail=str(error))
+        else:
+            _end(row, replica, crashed=True)
+    return True
+
+
+def _serve(view: View, replica: Replica) -> bool:
+    if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
+        return False
+    if view.row.status in SERVING:  # else the move that follows tells it
+        news.tell(view.row.pk)
+    return True
+
+
+def _try(view: View, replica: Replica) -> None:
+    """No lock and no transaction is held while it is asked."""
+    row = view.row
+    if problem := probing.problem_with(replica):
+        _end(row, replica, crashed=True)
+        back_from_update(row, Reason.UPDATE_FAILED, problem)
+        return
+    version = row.next_version
+    assert version is not None  # noqa: S101 - it has a replica that was just tried
+    with transaction.atomic():
+        row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED)
+        if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
+            raise IllegalTransition("it was asked to go while it was tried")
+        adopt(row, version)
+        _served(row)
+
+
+def _served(row: Deployment) -> None:
+    if row.version_id:
+        Version.objects.filter(pk=row.version_id).update(served_at=timezone.now())
+
+
+def adopt(row: Deployment, version: Version) -> None:
+    """From now on this is what takes the calls and what is started; in the caller's transaction."""
+    _set(
+        row,
+        version=version,
+        next_version=None,
+        weights_id=version.weights_id,
+        engine=version.engine,
+        options=version.options,
+        next_try_at=None,
+    )
+
+
+def _give_up_update(view: View, action: GiveUpUpdate) -> None:
+    row, detail = view.row, action.detail
+    for replica in view.replicas:
+        if replica.version_id == row.next_version_id and replica.remove_asked_at is None:
+            detail = detail or looking.evidence(row, replica)
+            if view.of(replica).alive:
+                _end(row, replica, crashed=True)
+    why = Reason(action.reason).label or "Its engine exited by itself"
+    back_from_update(row, Reason.UPDATE_FAILED, f"{why}.\n{detail}".strip())
+
+
+def back_from_update(row: Deployment, reason: Reason, detail: str = "") -> None:
+    """What took the calls goes on; the version that was tried never took one. Who slept sleeps again."""
+    answering = row.replicas.filter(exited_at=None, remove_asked_at=None, ready_at__isnull=False)
+    with transaction.atomic():
+        to = Status.READY
+        if not answering.exclude(version=row.next_version_id).exists():
+            to = Status.ASLEEP if row.min_replicas == 0 else Status.STARTING
+        row.transition(to, since=Status.UPDATING, reason=reason, detail=detail)
+        _set(row, next_version=None)
+
+
+def _end(row: Deployment, replica: Replica, *, crashed: bool) -> None:
+    """From now on no call is sent to it."""
+    fields: dict[str, object] = {"remove_asked_at": timezone.now(), "crashed": crashed}
+    if crashed:
+        fields["exit_detail"] = looking.evidence(row, replica)
+    with transaction.atomic():
+        if Replica.objects.filter(pk=replica.pk, exited_at=None, remove_asked_at=None).update(**fields):
+            news.tell(row.pk)
+
+
+def _set(row: Deployment, **fields: object) -> None:
+    Deployment.objects.filter(pk=row.pk).update(**fields)
+    for name, value in fields.items():
+        setattr(row, name, value)
+
+
+def record_version(row: Deployment, *, number: int, actor: str) -> Version:
+    """What the deployment's own fields say runs, kept."""
+    return Version.objects.create(
+        deployment=row,
+        number=number,
+        weights_id=row.weights_id,
+        hardware_id=row.hardware_id,
+        engine=row.engine,
+        options=row.options,
+        created_by=actor,
+    )
+
+
+def record_birth(row: Deployment, *, actor: str) -> None:
+    """The first version and the first event; in the caller's transaction."""
+    _set(row, version=record_version(row, number=1, actor=actor))
+    DeploymentEvent.objects.create(deployment=row, after=Status.PENDING, reason=Reason.ASKED)
+
+
+def _spec(row: Deployment, replica: Replica) -> LaunchSpec:
+    what = replica.version or row
+    job = engines.Job(
+        name=replica.name,
+        weights_path=what.weights.path,
+        served_name=row.endpoint_model,
+        key=sealing.unseal(replica.sealed_key),
+        threads=settings.ENGINE_THREADS,
+    )
+    return engines.choose(what.engine).spec(job, what.options)
+
+
+def _backend(row: Deployment) -> Backend:
+    return backends[row.backend]

@@ -1,0 +1,28 @@
+"""Does an engine really answer? One short prompt through its own address, before it takes anybody's calls."""
+
+import httpx
+
+from accounts import sealing
+from deployments.models import Replica
+
+PROBE_TIMEOUT_S = 60.0
+PROMPT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4, "temperature": 0}
+
+
+def problem_with(replica: Replica) -> str:
+    """Empty if it answered; else what it said instead."""
+    headers = {"authorization": f"Bearer {sealing.unseal(replica.sealed_key)}"}
+    try:
+        answer = httpx.post(
+            f"{replica.address}/v1/chat/completions",
+            json=PROMPT,
+            headers=headers,
+            timeout=PROBE_TIMEOUT_S,
+            trust_env=False,
+        )
+        told = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return f"It did not answer a real prompt: {type(error).__name__} {error}".strip()
+    if answer.status_code != httpx.codes.OK or not isinstance(told, dict) or not told.get("choices"):
+        return f"It answered a real prompt with {answer.status_code}: {answer.text[:500]}"
+    return ""
