@@ -7,6 +7,11 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import Team
+from catalog.uploads.models import Draft, Upload
+
+__all__ = [
+    "Draft", "Hardware", "Licence", "Model", "Offer", "Provider", "Upload", "Weights",
+]  # fmt: skip
 
 
 class Licence(models.Model):

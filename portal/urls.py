@@ -19,6 +19,7 @@ urlpatterns = [
     path("", include("gateway.urls")),
     path("api/v1/", include("gateway.api_urls")),
     path("api/v1/", include("catalog.api_urls")),
+    path("api/v1/", include("catalog.uploads.api_urls")),
     path("api/v1/", include("deployments.api_urls")),
     path("api/v1/", include("billing.api_urls")),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
