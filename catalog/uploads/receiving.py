@@ -19,7 +19,7 @@ from catalog.uploads.models import Draft, Upload
 from catalog.uploads.protocol import CHECKSUM_MISMATCH, Chunk
 from catalog.uploads.spool import Spool
 
-CHECKPOINT_BYTES = 64 * 1024 * 1024
+CHECKPOINT_BYTES = 16 * 1024 * 1024
 MOST_FILES = 1000
 UNKNOWN = "There is no such upload."
 DRAFT_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
