@@ -13,6 +13,7 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("accounts/", include("allauth.urls")),
     path("models/", include("catalog.urls")),
+    path("weights/", include("catalog.uploads.urls")),
     path("deployments/", include("deployments.urls")),
     path("playground/", include("playground.urls")),
     path("billing/", include("billing.urls")),

@@ -45,19 +45,23 @@ class UploadSerializer(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField()
 
 
-class TusView(APIView):
-    """What every answer of the protocol carries, and what every request but OPTIONS must."""
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if request.method not in {"OPTIONS", "GET"}:
-            protocol.read_version(_lower(request))
-        super().initial(request, *args, **kwargs)
+class RefusingView(APIView):
+    """Refused, said as RFC 9457 does."""
 
     def handle_exception(self, exc: Exception) -> Response:
         if not isinstance(exc, Refused):
             return super().handle_exception(exc)
         body = {"type": "about:blank", "title": status_title(exc.status), "status": exc.status, "detail": str(exc)}
         return Response(body, exc.status, headers=exc.headers, content_type="application/problem+json")
+
+
+class TusView(RefusingView):
+    """What every answer of the protocol carries, and what every request but OPTIONS must."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method not in {"OPTIONS", "GET"}:
+            protocol.read_version(_lower(request))
+        super().initial(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
         answer = super().finalize_response(request, response, *args, **kwargs)
@@ -96,7 +100,11 @@ class UploadList(TusView):
             metadata=headers.get("upload-metadata", ""),
         )
         upload = receiving.begin(team_of(request), wanted, actor=actor_of(request))
-        headers = {"Location": address(upload), "Upload-Expires": http_date(upload.expires_at.timestamp())}
+        headers = {
+            "Location": address(upload),
+            "Upload-Expires": http_date(upload.expires_at.timestamp()),
+            "Modelport-Draft": str(upload.draft_id),
+        }
         return Response(status=status.HTTP_201_CREATED, headers=headers)
 
 

@@ -46,6 +46,7 @@ class Draft(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     touched_at = models.DateTimeField(default=timezone.now)
     checked_bytes = models.BigIntegerField(default=0, help_text="How far the verification has come.")
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="Until then one worker verifies it.")
 
     objects: ClassVar[DraftQuerySet] = DraftQuerySet.as_manager()  # type: ignore[assignment]
 

@@ -5,6 +5,8 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -93,6 +95,15 @@ def remove(pk: UUID) -> None:
             path(pk).unlink(missing_ok=True)
         finally:
             spool.close()
+
+
+def remove_strangers(known: Collection[str], *, older_than: datetime) -> None:
+    """Files that no upload knows: what a process left that was killed between the file and the row."""
+    if not folder().exists():
+        return
+    for found in folder().glob("*.part"):
+        if found.stem not in known and found.stat().st_mtime < older_than.timestamp():
+            found.unlink(missing_ok=True)
 
 
 def free_bytes() -> int:
