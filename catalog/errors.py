@@ -2,6 +2,7 @@
 
 CatalogError
     BadStarter   the starter catalog or the weights that it names are not what they should be
+    BadWeights   a file that no engine should be given; the text says what is wrong with it
 """
 
 
@@ -10,4 +11,8 @@ class CatalogError(Exception):
 
 
 class BadStarter(CatalogError):
+    pass
+
+
+class BadWeights(CatalogError):
     pass

@@ -170,6 +170,8 @@ SMOLLM2_GGUF = env_str("SMOLLM2_GGUF")
 FIELD_KEY = env_secret("FIELD_KEY", SECRET_KEY)
 # Where uploads lie until they are verified.
 UPLOADS_DIR = env_str("UPLOADS_DIR", str(DATA_DIR / "uploads"))
+# Where verified weights lie, each content once. On the same file system nothing is copied.
+WEIGHTS_DIR = env_str("WEIGHTS_DIR", str(DATA_DIR / "weights"))
 # The largest file that is taken, in bytes (1 TiB), and what stays free on the disk whatever is uploaded (1 GiB).
 UPLOADS_LARGEST = env_int("UPLOADS_LARGEST", 1024**4)
 UPLOADS_KEEP_FREE = env_int("UPLOADS_KEEP_FREE", 1024**3)

@@ -13,7 +13,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Team
-from catalog.uploads import spool
+from catalog.errors import BadWeights
+from catalog.uploads import contents, spool, storing
 from catalog.uploads.errors import Refused
 from catalog.uploads.models import Draft, Upload
 from catalog.uploads.protocol import CHECKSUM_MISMATCH, Chunk
@@ -40,6 +41,10 @@ class Wanted:
 def begin(team: Team, wanted: Wanted, *, actor: str) -> Upload:
     """Room for the file and a row that says so, or Refused. A file of the same name in the draft is replaced."""
     _check(wanted)
+    try:
+        contents.check_name(wanted.filename)
+    except BadWeights as error:
+        raise Refused(400, str(error)) from error
     pk = uuid4()
     spool.make(pk)
     try:
@@ -203,7 +208,7 @@ def _draft(team: Team, name: str, actor: str) -> Draft:
 
 def _check_quota(team: Team, more: int) -> None:
     quota = settings.WEIGHTS_TEAM_QUOTA
-    held = Upload.objects.of(team).held_bytes()
+    held = Upload.objects.of(team).held_bytes() + storing.stored_bytes(team)
     if quota and held + more > quota:
         raise Refused(
             413,

@@ -1,14 +1,27 @@
 """A finished draft: each file is read from end to end, its header parsed, and all of them held against each other."""
 
 import hashlib
+import logging
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from uuid import UUID
 
-from catalog.uploads import drafts, spool
-from catalog.uploads.models import Upload
+from django.db import transaction
+from django.utils import timezone
+
+from catalog import offers
+from catalog.errors import BadWeights
+from catalog.models import Licence, Model, Weights
+from catalog.uploads import contents, drafts, headers, spool, storing
+from catalog.uploads.contents import File
+from catalog.uploads.headers import Header
+from catalog.uploads.models import Draft, Upload
+
+log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 8 * 1024 * 1024
-TELL_EVERY = 64 * 1024 * 1024
+TELL_EVERY = 32 * 1024 * 1024
 
 
 def verify(draft_id: UUID) -> None:
@@ -16,12 +29,74 @@ def verify(draft_id: UUID) -> None:
     draft = drafts.claim(draft_id)
     if draft is None:
         return
+    try:
+        files, digests = _read(draft)
+        if files is None:
+            return
+        whole = contents.check_set(files)
+        if whole.is_adapter:
+            contents.check_fits(whole, _header_of(_base_weights(draft.base)))
+    except BadWeights as error:
+        _refuse(draft, str(error))
+        return
+    found = {
+        "format": whole.format,
+        "is_adapter": whole.is_adapter,
+        "context_tokens": storing.context_tokens(whole),
+        "licence_warning": licence_warning(draft.base, draft.licence),
+    }
+    storing.store(draft, whole, digests, found)
 
 
-def _sha256(upload: Upload, tell: Callable[[int], None]) -> str:
+def licence_warning(base: Model | None, chosen: Licence | None) -> str:
+    """Where the chosen licence says more than the base's allows; empty where all is well or nothing is known."""
+    if base is None or chosen is None or chosen == base.licence or base.licence.commercial_use is True:
+        return ""
+    if base.licence.commercial_use is False and chosen.commercial_use is not False:
+        return (
+            f"{base.name} is under {base.licence}, which does not allow commercial use. What was tuned from it stays"
+            f" under those terms, whatever {chosen} says."
+        )
+    note = f" ({base.licence.note})" if base.licence.note else ""
+    return f"{base.name} is under {base.licence}{note}. Its conditions go on to hold beside {chosen}."
+
+
+def _read(draft: Draft) -> tuple[dict[str, File] | None, dict[str, str]]:
+    """Every file, and its sha256. None once a bad one was found: it is refused by name, the others are kept."""
+    files: dict[str, File] = {}
+    digests: dict[str, str] = {}
+    done = 0
+    refused = []
+    for upload in draft.uploads.filter(state=Upload.State.COMPLETE):
+        path = spool.path(upload.pk)
+        try:
+            files[upload.filename] = contents.check_file(upload.filename, path)
+            digests[upload.filename] = _sha256(path, partial(_tell, draft, done))
+            if upload.sha256 and digests[upload.filename] != upload.sha256:
+                raise BadWeights(f"its sha256 is {digests[upload.filename]}, and {upload.sha256} was promised")
+        except BadWeights as error:
+            refused.append(upload.filename)
+            _refuse_file(upload, str(error))
+        done += upload.length
+        drafts.tell(draft, done)
+    if refused:
+        reasons = draft.uploads.filter(filename__in=refused, state=Upload.State.REFUSED)
+        said = " ".join(f"{row.filename}: {row.reason}." for row in reasons[:5])
+        _refuse(
+            draft, f"{said} Nothing of {'it' if len(refused) == 1 else 'them'} was kept. Upload a good one instead."
+        )
+        return None, {}
+    return files, digests
+
+
+def _tell(draft: Draft, before: int, read: int) -> None:
+    drafts.tell(draft, before + read)
+
+
+def _sha256(path: Path, tell: Callable[[int], None]) -> str:
     """Of what really lies on the disk."""
     digest, read, told = hashlib.sha256(), 0, 0
-    with spool.path(upload.pk).open("rb") as file:
+    with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
             read += len(block)
@@ -29,3 +104,37 @@ def _sha256(upload: Upload, tell: Callable[[int], None]) -> str:
                 told = read
                 tell(read)
     return digest.hexdigest()
+
+
+def _base_weights(base: Model | None) -> Weights:
+    if base is None:
+        raise BadWeights("A LoRA adapter needs its base model: choose it, and verify again.")
+    offer = offers.deployable_offer(base)
+    if offer is None or offer.weights is None:
+        raise BadWeights(
+            f"{base.name} can't be deployed here, so an adapter for it can't either. Bring its weights first."
+        )
+    return offer.weights
+
+
+def _header_of(weights: Weights) -> Header:
+    """Of weights that are here already: one file, or all files of a folder."""
+    path = Path(weights.path)
+    if path.is_file():
+        return headers.READERS[f".{weights.format}"](path)
+    parts = [headers.READERS[f".{weights.format}"](part) for part in sorted(path.glob(f"*.{weights.format}"))]
+    tensors = {name: shape for part in parts for name, shape in part.tensors.items()}
+    return Header(weights.format, tensors)
+
+
+def _refuse_file(upload: Upload, reason: str) -> None:
+    Upload.objects.filter(pk=upload.pk).update(state=Upload.State.REFUSED, reason=reason, touched_at=timezone.now())
+    spool.remove(upload.pk)
+
+
+def _refuse(draft: Draft, reason: str) -> None:
+    with transaction.atomic():
+        Draft.objects.filter(pk=draft.pk, status=Draft.Status.VERIFYING).update(
+            status=Draft.Status.REFUSED, reason=reason, lease_until=None, touched_at=timezone.now()
+        )
+    log.info("the upload %s was refused: %s", draft.pk, reason)
