@@ -51,6 +51,11 @@ def store(draft: Draft, contents: Contents, digests: Mapping[str, str], found: M
     return weights
 
 
+def is_deployable(weights: Weights) -> bool:
+    """Whether Deploy starts just these: not an adapter, an engine for them here, and no newer version yet."""
+    return weights.offers.exists()
+
+
 def stored_bytes(team: Team) -> int:
     """What the team's own weights take."""
     return int(Weights.objects.filter(model__team=team).aggregate(total=Sum("size_bytes"))["total"] or 0)

@@ -30,15 +30,21 @@ def verify(draft_id: UUID) -> None:
     if draft is None:
         return
     try:
-        files, digests = _read(draft)
-        if files is None:
-            return
-        whole = contents.check_set(files)
-        if whole.is_adapter:
-            contents.check_fits(whole, _header_of(_base_weights(draft.base)))
+        _verify(draft)
     except BadWeights as error:
         _refuse(draft, str(error))
-        return
+    except Exception as error:
+        log.exception("the upload %s could not be verified", draft.pk)
+        full = isinstance(error, OSError) and error.errno in spool.NO_ROOM
+        what = "The portal's disk is full." if full else "Something went wrong in the portal."
+        _refuse(draft, f"{what} Nothing is lost: tell the operator, then verify again.")
+
+
+def _verify(draft: Draft) -> None:
+    files, digests = _read(draft)
+    whole = contents.check_set(files)
+    if whole.is_adapter:
+        contents.check_fits(whole, _header_of(_base_weights(draft.base)))
     found = {
         "format": whole.format,
         "is_adapter": whole.is_adapter,
@@ -61,12 +67,12 @@ def licence_warning(base: Model | None, chosen: Licence | None) -> str:
     return f"{base.name} is under {base.licence}{note}. Its conditions go on to hold beside {chosen}."
 
 
-def _read(draft: Draft) -> tuple[dict[str, File] | None, dict[str, str]]:
-    """Every file, and its sha256. None once a bad one was found: it is refused by name, the others are kept."""
+def _read(draft: Draft) -> tuple[dict[str, File], dict[str, str]]:
+    """Every file, and its sha256; or BadWeights that names the bad ones. Those are removed, the others are kept."""
     files: dict[str, File] = {}
     digests: dict[str, str] = {}
     done = 0
-    refused = []
+    refused: list[tuple[str, str]] = []
     for upload in draft.uploads.filter(state=Upload.State.COMPLETE):
         path = spool.path(upload.pk)
         try:
@@ -75,17 +81,13 @@ def _read(draft: Draft) -> tuple[dict[str, File] | None, dict[str, str]]:
             if upload.sha256 and digests[upload.filename] != upload.sha256:
                 raise BadWeights(f"its sha256 is {digests[upload.filename]}, and {upload.sha256} was promised")
         except BadWeights as error:
-            refused.append(upload.filename)
+            refused.append((upload.filename, str(error)))
             _refuse_file(upload, str(error))
         done += upload.length
         drafts.tell(draft, done)
     if refused:
-        reasons = draft.uploads.filter(filename__in=refused, state=Upload.State.REFUSED)
-        said = " ".join(f"{row.filename}: {row.reason}." for row in reasons[:5])
-        _refuse(
-            draft, f"{said} Nothing of {'it' if len(refused) == 1 else 'them'} was kept. Upload a good one instead."
-        )
-        return None, {}
+        said = " ".join(f"{name}: {reason}." for name, reason in refused[:5])
+        raise BadWeights(f"{said} Nothing of what is named was kept: upload good files in its place.")
     return files, digests
 
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.http import TeamRequest, team_required
 from accounts.models import Role
-from catalog.uploads import drafts, tasks
+from catalog.uploads import drafts, storing, tasks
 from catalog.uploads.errors import Refused
 from catalog.uploads.forms import CardForm
 from catalog.uploads.models import Draft, Upload
@@ -86,6 +86,7 @@ def _of(request: TeamRequest, draft: Draft, form: CardForm) -> dict[str, Any]:
         "total": total,
         "is_whole": bool(files) and all(row.state == Upload.State.COMPLETE for row in files),
         "checked_percent": 100 * draft.checked_bytes // total if total else 0,
+        "deploy": draft.weights if draft.weights and storing.is_deployable(draft.weights) else None,
     }
 
 

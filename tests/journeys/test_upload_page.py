@@ -4,9 +4,13 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect, sync_playwright
+from tusclient.client import TusClient
 
+from tests.calls import api, wait_until
+from tests.factories import tiny_weights as tiny
 from tests.running import RunningPortal
 
 pytestmark = [pytest.mark.browser, pytest.mark.portal, pytest.mark.xdist_group("portal")]
@@ -57,6 +61,52 @@ def test_an_upload_goes_on_after_a_lost_connection_and_a_reload(
     page.get_by_role("button", name="Give up this upload").click()
     expect(page.get_by_text("was given up and its files were removed")).to_be_visible()
     assert not stored.exists()
+
+
+def test_a_gguf_from_the_browser_is_verified_and_can_be_deployed(
+    page: Page, running_portal: RunningPortal, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(tiny.gguf()[:-500])
+    _sign_in(page, running_portal)
+    page.goto(f"{running_portal.url}/weights/upload")
+    page.get_by_label("Name").fill("from-browser")
+    page.locator("#choose").set_input_files(tmp_path / "tiny.gguf")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.get_by_role("alert").first).to_contain_text("the file is cut off", timeout=30_000)
+    (tmp_path / "tiny.gguf").write_bytes(tiny.gguf())
+    page.reload()
+    page.locator("#choose").set_input_files(tmp_path / "tiny.gguf")
+    page.get_by_label("Licence").select_option("Apache-2.0")
+    page.get_by_label("Notes").fill("Made of random numbers.")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("#status")).to_contain_text("Every file is what it says it is", timeout=30_000)
+    page.get_by_role("link", name="Deploy from-browser").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Deploy from-browser")
+
+
+def test_a_script_with_tuspy_comes_to_a_live_answer(running_portal: RunningPortal, tmp_path: Path) -> None:
+    client = api(running_portal)
+    (tmp_path / "tiny.gguf").write_bytes(tiny.gguf(seed=3))
+    door = {"Authorization": f"Bearer {running_portal.key}"}
+    tus = TusClient(f"{running_portal.url}/api/v1/weights/uploads", headers=door)
+    said = {"weights": "scripted", "filename": "tiny.gguf"}
+    tus.uploader(str(tmp_path / "tiny.gguf"), chunk_size=20_000, metadata=said, upload_checksum=True).upload()
+    (draft,) = client.get("/weights/drafts", params={"name": "scripted"}).json()["results"]
+    assert client.post(f"/weights/drafts/{draft['id']}/finish", json={}).status_code == 202
+    address = f"/weights/drafts/{draft['id']}"
+    wait_until(lambda: client.get(address).json()["status"] != "verifying", seconds=30)
+    assert client.get(address).json()["status"] == "ready", client.get(address).json()
+    body = {"model": "demo.scripted", "hardware": "cpu-small", "name": "scripted", "min_replicas": 1}
+    made = client.post("/deployments", json=body)
+    assert made.status_code == 201, made.text
+    path = f"/deployments/{made.json()['id']}"
+    wait_until(lambda: client.get(path).json()["status"] == "ready", seconds=60)
+    ask = {"model": "demo/scripted", "prompt": "hello", "max_tokens": 4}
+    answer = httpx.post(f"{running_portal.url}/v1/completions", json=ask, headers=door, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] > 0
+    client.delete(path)
+    wait_until(lambda: client.get(path).json()["status"] == "stopped", seconds=30)
 
 
 def _watch(page: Page, offsets: list[str], *, cut_after: int) -> None:
