@@ -39,9 +39,6 @@ class Draft(models.Model):
         "catalog.Licence", null=True, blank=True, on_delete=models.PROTECT, related_name="drafts"
     )
     notes = models.TextField(blank=True)
-    found = models.JSONField(
-        default=dict, blank=True, help_text="What the files are: format, is_adapter, context_tokens, licence_warning."
-    )
     weights = models.ForeignKey(
         "catalog.Weights", null=True, blank=True, on_delete=models.SET_NULL, related_name="drafts"
     )

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -17,7 +16,9 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from catalog.models import Hardware, Licence, Model, Offer, Weights
+from catalog import versions
+from catalog.lifecycle import Reason, Status
+from catalog.models import Blob, Hardware, Licence, Model, Offer, Weights
 from catalog.uploads import spool
 from catalog.uploads.contents import Contents
 from catalog.uploads.models import Draft, Upload
@@ -28,7 +29,7 @@ SPARE = 1.2
 """What an engine needs over the weights themselves, as a factor, to be offered at all."""
 
 
-def store(draft: Draft, contents: Contents, digests: Mapping[str, str], found: Mapping[str, Any]) -> Weights:
+def store(draft: Draft, contents: Contents, digests: Mapping[str, str], *, base: Weights | None) -> Weights:
     """The weights entry with all its files, deployable from now on. Safe to run again after a kill at any point."""
     uploads = list(draft.uploads.filter(state=Upload.State.COMPLETE))
     folder = Path(settings.WEIGHTS_DIR) / "sets" / str(draft.pk)
@@ -40,10 +41,14 @@ def store(draft: Draft, contents: Contents, digests: Mapping[str, str], found: M
     size = sum(upload.length for upload in uploads)
     with transaction.atomic():
         Team.objects.select_for_update(no_key=True).get(pk=draft.team_id)
-        weights = _rows(draft, contents, path=str(path), sha256=_digest_of(digests), size=size)
+        weights = _rows(draft, contents, base=base, path=str(path), sha256=_digest_of(digests), size=size)
+        for upload in uploads:
+            sha256 = digests[upload.filename]
+            blob, _ = Blob.objects.get_or_create(sha256=sha256, defaults={"size_bytes": upload.length})
+            weights.files.create(name=upload.filename, size_bytes=upload.length, sha256=sha256, blob=blob)
         draft.uploads.filter(pk__in=[upload.pk for upload in uploads]).update(state=Upload.State.STORED)
         Draft.objects.filter(pk=draft.pk).update(
-            status=Draft.Status.READY, weights=weights, found=dict(found), lease_until=None, touched_at=timezone.now()
+            status=Draft.Status.READY, weights=weights, lease_until=None, touched_at=timezone.now()
         )
         audit.record(draft.team, actor=draft.created_by, verb="uploaded", subject=f"{draft.name} {weights.revision}")
     for upload in uploads:
@@ -58,36 +63,50 @@ def is_deployable(weights: Weights) -> bool:
 
 def stored_bytes(team: Team) -> int:
     """What the team's own weights take."""
-    return int(Weights.objects.filter(model__team=team).aggregate(total=Sum("size_bytes"))["total"] or 0)
+    return int(Weights.objects.of(team).kept().aggregate(total=Sum("size_bytes"))["total"] or 0)
 
 
-def _rows(draft: Draft, contents: Contents, *, path: str, sha256: str, size: int) -> Weights:
-    licence = draft.licence or (draft.base.licence if draft.base else _not_stated())
-    today = datetime.now(UTC).date()
+def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, sha256: str, size: int) -> Weights:
+    licence = draft.licence or (draft.base.licence if draft.base else None)
+    context = context_tokens(contents)
     model, _ = Model.objects.update_or_create(
         slug=slug_of(draft),
         defaults={
-            "name": draft.name, "publisher": draft.team.name, "team": draft.team, "licence": licence,
+            "name": draft.name, "publisher": draft.team.name, "team": draft.team, "licence": licence or _not_stated(),
             "openness": Model.Openness.OWN_WEIGHTS, "modalities": ["text"], "description": draft.notes,
-            "context_tokens": context_tokens(contents), "source": "uploaded", "source_date": today,
+            "context_tokens": context, "source": "uploaded", "source_date": datetime.now(UTC).date(),
         },
     )  # fmt: skip
+    number = versions.next_number(model)
+    now = timezone.now()
     weights = Weights.objects.create(
-        id=draft.pk,
-        model=model,
-        revision=f"v{model.weights.count() + 1}",
-        format=contents.format,
-        path=path,
-        sha256=sha256,
-        size_bytes=size,
-        source=f"uploaded by {draft.created_by}"[:200],
-    )
+        id=draft.pk, team=draft.team, model=model, version=number, revision=f"v{number}",
+        kind=Weights.Kind.ADAPTER if contents.is_adapter else Weights.Kind.FULL,
+        source_kind=Weights.SourceKind.UPLOAD, source=f"uploaded by {draft.created_by}"[:200],
+        format=contents.format, path=path, sha256=sha256, size_bytes=size, bytes_done=size, progress_at=now,
+        base=base, base_name=draft.base.name if draft.base else "", licence=licence, notes=draft.notes,
+        licence_warning=licence_warning(draft.base, draft.licence)[:300],
+        facts={"context_tokens": context, "tensors": len(contents.tensors)},
+        status=Status.READY, reason=Reason.VERIFIED, created_by=draft.created_by,
+    )  # fmt: skip
     if not contents.is_adapter and (engine := ENGINES.get(contents.format)):
         offer, _ = Offer.objects.update_or_create(
             model=model, path=Offer.Path.DEPLOYABLE, defaults={"weights": weights, "engine": engine}
         )
         offer.hardware.set(Hardware.objects.filter(memory_gib__gte=size * SPARE / GIB))
     return weights
+
+
+def licence_warning(base: Model | None, chosen: Licence | None) -> str:
+    """Where the chosen licence says more than the base's allows; empty where all is well or nothing is known."""
+    if base is None or chosen is None or chosen == base.licence or base.licence.commercial_use is True:
+        return ""
+    if base.licence.commercial_use is False and chosen.commercial_use is not False:
+        return (
+            f"{base.name} is under {base.licence}, which does not allow commercial use. What was tuned from it stays"
+            f" under those terms, whatever {chosen} says."
+        )
+    return f"{base.name} is under {base.licence}, whose conditions go on to hold beside {chosen}. {base.licence.note}"
 
 
 def slug_of(draft: Draft) -> str:

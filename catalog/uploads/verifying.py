@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from catalog import offers
 from catalog.errors import BadWeights
-from catalog.models import Licence, Model, Weights
+from catalog.models import Model, Weights
 from catalog.uploads import contents, drafts, headers, spool, storing
 from catalog.uploads.contents import File
 from catalog.uploads.headers import Header
@@ -43,28 +43,10 @@ def verify(draft_id: UUID) -> None:
 def _verify(draft: Draft) -> None:
     files, digests = _read(draft)
     whole = contents.check_set(files)
-    if whole.is_adapter:
-        contents.check_fits(whole, _header_of(_base_weights(draft.base)))
-    found = {
-        "format": whole.format,
-        "is_adapter": whole.is_adapter,
-        "context_tokens": storing.context_tokens(whole),
-        "licence_warning": licence_warning(draft.base, draft.licence),
-    }
-    storing.store(draft, whole, digests, found)
-
-
-def licence_warning(base: Model | None, chosen: Licence | None) -> str:
-    """Where the chosen licence says more than the base's allows; empty where all is well or nothing is known."""
-    if base is None or chosen is None or chosen == base.licence or base.licence.commercial_use is True:
-        return ""
-    if base.licence.commercial_use is False and chosen.commercial_use is not False:
-        return (
-            f"{base.name} is under {base.licence}, which does not allow commercial use. What was tuned from it stays"
-            f" under those terms, whatever {chosen} says."
-        )
-    note = f" ({base.licence.note})" if base.licence.note else ""
-    return f"{base.name} is under {base.licence}{note}. Its conditions go on to hold beside {chosen}."
+    base = _base_weights(draft.base, is_needed=whole.is_adapter)
+    if whole.is_adapter and base:
+        contents.check_fits(whole, _header_of(base))
+    storing.store(draft, whole, digests, base=base)
 
 
 def _read(draft: Draft) -> tuple[dict[str, File], dict[str, str]]:
@@ -108,15 +90,17 @@ def _sha256(path: Path, tell: Callable[[int], None]) -> str:
     return digest.hexdigest()
 
 
-def _base_weights(base: Model | None) -> Weights:
+def _base_weights(base: Model | None, *, is_needed: bool) -> Weights | None:
+    """The base's weights that are here, if there are any; an adapter needs them."""
     if base is None:
-        raise BadWeights("A LoRA adapter needs its base model: choose it, and verify again.")
+        if is_needed:
+            raise BadWeights("A LoRA adapter needs its base model: choose it, and verify again.")
+        return None
     offer = offers.deployable_offer(base)
-    if offer is None or offer.weights is None:
-        raise BadWeights(
-            f"{base.name} can't be deployed here, so an adapter for it can't either. Bring its weights first."
-        )
-    return offer.weights
+    found = offer.weights if offer else None
+    if found is None and is_needed:
+        raise BadWeights(f"{base.name} can't be deployed here, nor can an adapter for it. Bring its weights first.")
+    return found
 
 
 def _header_of(weights: Weights) -> Header:

@@ -13,10 +13,11 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Role, Team
-from catalog.models import Draft, Hardware, Licence, Model, Offer, Upload, Weights
-from catalog.uploads import drafts, receiving, spool, verifying
+from catalog.models import Hardware, Licence, Model, Offer, Weights
+from catalog.uploads import drafts, receiving, spool, storing, verifying
 from catalog.uploads.drafts import Card
 from catalog.uploads.errors import Refused
+from catalog.uploads.models import Draft, Upload
 from catalog.uploads.protocol import Chunk
 from catalog.uploads.receiving import Receiving, Wanted
 from tests.factories import catalog as library
@@ -64,6 +65,8 @@ def test_a_gguf_becomes_weights_that_can_be_deployed(team: Team, tmp_path: Path)
     weights = draft.weights
     assert weights
     assert (weights.format, weights.revision, weights.size_bytes) == ("gguf", "v1", len(tiny.gguf()))
+    assert (weights.team, weights.source_kind, weights.status) == (team, "upload", "ready")
+    assert [(file.name, file.blob_id) for file in weights.files.all()] == [("tiny.gguf", weights.sha256)]
     assert weights.sha256 == hashlib.sha256(tiny.gguf()).hexdigest()
     assert Path(weights.path).read_bytes() == tiny.gguf()
     model = weights.model
@@ -190,8 +193,9 @@ def test_an_adapter_is_joined_to_a_base_that_is_here_and_fits(team: Team, smollm
     draft = verified(draft, Card(base=smollm2))
     assert "another" in draft.reason
     draft = verified(draft, Card(base=base.model))
-    assert (draft.status, draft.reason, draft.found["is_adapter"]) == ("ready", "", True)
+    assert (draft.status, draft.reason) == ("ready", "")
     assert draft.weights
+    assert (draft.weights.kind, draft.weights.base) == ("adapter", base)
     assert not draft.weights.offers.exists(), "an adapter alone can't be deployed"
 
 
@@ -202,12 +206,12 @@ def test_a_licence_is_inherited_and_warned_about_where_it_conflicts(team: Team, 
     draft = verified(sent(team, {"tiny.gguf": tiny.gguf()}), Card(base=base))
     assert draft.weights
     assert draft.weights.model.licence == base.licence
-    assert draft.found["licence_warning"] == ""
+    assert draft.weights.licence_warning == ""
     base.licence = closed
-    assert "does not allow commercial use" in verifying.licence_warning(base, free)
-    assert verifying.licence_warning(base, closed) == ""
+    assert "does not allow commercial use" in storing.licence_warning(base, free)
+    assert storing.licence_warning(base, closed) == ""
     closed.commercial_use = None
-    assert "conditions go on to hold" in verifying.licence_warning(base, free)
+    assert "conditions go on to hold" in storing.licence_warning(base, free)
 
 
 def test_old_things_are_forgotten_with_their_bytes(team: Team, tmp_path: Path) -> None:

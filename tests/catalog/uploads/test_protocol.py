@@ -16,7 +16,7 @@ from tusclient.client import TusClient
 
 from accounts import keys
 from accounts.models import Role
-from catalog.models import Upload
+from catalog.uploads.models import Upload
 from tests.catalog.uploads.conftest import CHUNK, TUS, UPLOADS, Tus, checksum, metadata
 from tests.factories.accounts import MembershipFactory, TeamFactory
 
