@@ -42,6 +42,7 @@ class DraftSerializer(serializers.Serializer[Any]):
 class DraftList(APIView):
     @extend_schema(responses=DraftSerializer(many=True), parameters=[OpenApiParameter("name", str)])
     def get(self, request: Request) -> Response:
+        """The newest first."""
         found = drafts.of(team_of(request))
         if name := request.query_params.get("name"):
             found = [draft for draft in found if draft.name == name]
@@ -53,6 +54,7 @@ class DraftList(APIView):
 class DraftDetail(api.RefusingView):
     @extend_schema(responses=DraftSerializer)
     def get(self, request: Request, pk: UUID) -> Response:
+        """A draft with its files; ask again while its `status` is verifying."""
         return Response(as_json(drafts.find(team_of(request), pk)))
 
     @extend_schema(responses={204: None})
