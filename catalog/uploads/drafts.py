@@ -70,14 +70,16 @@ def finish(draft: Draft, card: Card, *, actor: str) -> None:
 
 def give_up(draft: Draft, *, actor: str) -> None:
     """Its files are removed at once, and the name is free again."""
-    if draft.status == Draft.Status.VERIFYING:
-        raise Refused(409, f"{draft.name} is being verified. Wait until that has ended.")
-    if draft.status == Draft.Status.READY:
-        raise Refused(409, f"{draft.name} is finished: remove the weights that it became.")
-    for upload in draft.uploads.kept():
-        receiving.end(upload, "The draft was given up.")
-    Draft.objects.filter(pk=draft.pk).update(status=Draft.Status.GONE, touched_at=timezone.now())
-    audit.record(draft.team, actor=actor, verb="gave up the upload", subject=draft.name)
+    with transaction.atomic():
+        row = Draft.objects.select_for_update().get(pk=draft.pk)
+        if row.status == Draft.Status.VERIFYING:
+            raise Refused(409, f"{row.name} is being verified. Wait until that has ended.")
+        if row.status == Draft.Status.READY:
+            raise Refused(409, f"{row.name} is finished: remove the weights that it became.")
+        for upload in row.uploads.kept():
+            receiving.end(upload, "The draft was given up.")
+        Draft.objects.filter(pk=row.pk).update(status=Draft.Status.GONE, touched_at=timezone.now())
+        audit.record(row.team, actor=actor, verb="gave up the upload", subject=row.name)
 
 
 def claim(draft_id: UUID) -> Draft | None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from accounts.models import Team
 from catalog.errors import BadWeights
+from catalog.models import Model
 from catalog.uploads import contents, spool, storing
 from catalog.uploads.errors import Refused
 from catalog.uploads.models import Draft, Upload
@@ -23,7 +24,7 @@ from catalog.uploads.spool import Spool
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 MOST_FILES = 1000
 UNKNOWN = "There is no such upload."
-DRAFT_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
+DRAFT_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,58}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -71,12 +72,15 @@ def find(team: Team, pk: UUID) -> Upload:
 
 def end(upload: Upload, reason: str) -> None:
     """Its bytes are removed at once; the row stays for a while to say why. 423 while a request writes it."""
-    if upload.state == Upload.State.STORED:
-        raise Refused(409, "The file is part of verified weights: delete those.")
-    if upload.draft.status == Draft.Status.VERIFYING:
-        raise Refused(409, "The file is being verified. Wait until that has ended.")
-    spool.remove(upload.pk)
-    Upload.objects.filter(pk=upload.pk).update(state=Upload.State.GONE, reason=reason, touched_at=timezone.now())
+    with transaction.atomic():
+        draft = Draft.objects.select_for_update().get(pk=upload.draft_id)
+        upload.refresh_from_db()
+        if upload.state == Upload.State.STORED:
+            raise Refused(409, "The file is part of verified weights: delete those.")
+        if draft.status == Draft.Status.VERIFYING:
+            raise Refused(409, "The file is being verified. Wait until that has ended.")
+        spool.remove(upload.pk)
+        Upload.objects.filter(pk=upload.pk).update(state=Upload.State.GONE, reason=reason, touched_at=timezone.now())
 
 
 def expiry() -> datetime:
@@ -164,7 +168,7 @@ def _check(wanted: Wanted) -> None:
     if not DRAFT_NAME.fullmatch(wanted.draft):
         raise Refused(
             400,
-            "Upload-Metadata must name the weights: `weights` is a name of a-z, 0-9, '.' and '-', 80 at most.",
+            "Upload-Metadata must name the weights: `weights` is a name of a-z, 0-9, '.' and '-', 59 at most.",
         )
     if wanted.sha256 and not SHA256.fullmatch(wanted.sha256):
         raise Refused(400, "Upload-Metadata: sha256 is the file's digest as 64 hexadecimal digits.")
@@ -199,10 +203,14 @@ def _row(pk: UUID, team: Team, wanted: Wanted, actor: str) -> tuple[Upload, list
 
 
 def _draft(team: Team, name: str, actor: str) -> Draft:
-    draft, _ = Draft.objects.unfinished().get_or_create(team=team, name=name, defaults={"created_by": actor})
+    if Model.objects.filter(slug=storing.slug_of(team, name)).exclude(team=team).exists():
+        raise Refused(409, f"The name {name} is taken here by another model. Choose another.")
+    made, _ = Draft.objects.unfinished().get_or_create(team=team, name=name, defaults={"created_by": actor})
+    draft = Draft.objects.select_for_update().get(pk=made.pk)
     if draft.status == Draft.Status.VERIFYING:
         raise Refused(409, f"{name} is being verified. Wait until that has ended.")
-    Draft.objects.filter(pk=draft.pk).update(status=Draft.Status.OPEN, reason="", touched_at=timezone.now())
+    draft.status, draft.reason, draft.touched_at = Draft.Status.OPEN, "", timezone.now()
+    draft.save(update_fields=["status", "reason", "touched_at"])
     return draft
 
 

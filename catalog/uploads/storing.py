@@ -70,9 +70,10 @@ def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, 
     licence = draft.licence or (draft.base.licence if draft.base else None)
     context = context_tokens(contents)
     model, _ = Model.objects.update_or_create(
-        slug=slug_of(draft),
+        slug=slug_of(draft.team, draft.name),
+        team=draft.team,
         defaults={
-            "name": draft.name, "publisher": draft.team.name, "team": draft.team, "licence": licence or _not_stated(),
+            "name": draft.name, "publisher": draft.team.name, "licence": licence or _not_stated(),
             "openness": Model.Openness.OWN_WEIGHTS, "modalities": ["text"], "description": draft.notes,
             "context_tokens": context, "source": "uploaded", "source_date": datetime.now(UTC).date(),
         },
@@ -109,9 +110,9 @@ def licence_warning(base: Model | None, chosen: Licence | None) -> str:
     return f"{base.name} is under {base.licence}, whose conditions go on to hold beside {chosen}. {base.licence.note}"
 
 
-def slug_of(draft: Draft) -> str:
+def slug_of(team: Team, name: str) -> str:
     """Slugs are the portal's; a team's own begin with the team's."""
-    return f"{draft.team.slug}.{draft.name}"[:100]
+    return f"{team.slug}.{name}"
 
 
 def context_tokens(contents: Contents) -> int | None:

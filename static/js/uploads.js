@@ -245,7 +245,7 @@ function duration(seconds) {
 }
 
 function suggested(name) {
-  return name.toLowerCase().replace(/\.[a-z0-9]+$/, "").replace(/[^a-z0-9.-]+/g, "-").replace(/^[^a-z0-9]+/, "").slice(0, 80);
+  return name.toLowerCase().replace(/\.[a-z0-9]+$/, "").replace(/[^a-z0-9.-]+/g, "-").replace(/^[^a-z0-9]+/, "").slice(0, 59);
 }
 
 // --- the wire ------------------------------------------------------------------------------------------------------

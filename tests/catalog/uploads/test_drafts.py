@@ -148,6 +148,14 @@ def test_bytes_that_changed_on_the_disk_are_found(team: Team) -> None:
     assert "was promised" in verified(draft).reason
 
 
+def test_a_name_that_would_be_another_model_s_is_refused(team: Team, smollm2: Model) -> None:
+    team.slug = "claude-opus-4"
+    team.save()
+    with pytest.raises(Refused, match="taken here by another model"):
+        sent(team, {"tiny.gguf": tiny.gguf()}, name="7")
+    assert not Draft.objects.exists()
+
+
 def test_a_disk_that_fails_in_the_midst_is_said_and_nothing_is_lost(team: Team, settings: Any, tmp_path: Path) -> None:
     draft = sent(team, {"tiny.gguf": tiny.gguf()})
     (tmp_path / "a file").touch()
