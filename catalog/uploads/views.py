@@ -29,9 +29,12 @@ def upload(request: TeamRequest) -> HttpResponse:
 @require_safe
 @team_required
 def draft_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
-    """The page, or the part of it that a poll asks for while the files are verified."""
+    """The page, or the part of it that a poll asks for while the files are verified; then the page is asked anew."""
     draft = _own(request, pk)
-    partial = "#status" if request.htmx else ""  # type: ignore[attr-defined]
+    is_poll = bool(request.htmx)  # type: ignore[attr-defined]
+    if is_poll and draft.status != Draft.Status.VERIFYING:
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    partial = "#status" if is_poll else ""
     return render(request, f"catalog/upload.html{partial}", _of(request, draft, CardForm(team=request.team)))
 
 

@@ -49,11 +49,11 @@ class Transfer {
         await this.chunk();
         failures = 0;
       } catch (problem) {
+        this.sent = 0;
         if (paused) continue;
         if (problem.isFinal) { this.state = "failed"; this.say(problem.message, true); speak(`${this.file.name}: ${problem.message}`); return; }
         const wait = PATIENCE_S[Math.min(failures, PATIENCE_S.length - 1)];
         failures += 1;
-        this.sent = 0;
         this.say(`${problem.message} Trying again in ${wait} s.`, true);
         if (failures === 1) speak(`${this.file.name}: ${problem.message} It is tried again.`);
         await until(wait);
@@ -232,10 +232,11 @@ function complain(words) {
 
 function speak(words) { document.getElementById("spoken").textContent = words; }
 
+// As the portal writes sizes elsewhere.
 function bytes(count) {
-  const unit = ["B", "kB", "MB", "GB", "TB"];
-  const power = Math.min(unit.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, count)) / 3)));
-  return `${(count / 1000 ** power).toFixed(power ? 1 : 0)} ${unit[power]}`;
+  const unit = ["bytes", "KB", "MB", "GB", "TB"];
+  const power = Math.min(unit.length - 1, Math.floor(Math.log2(Math.max(1, count)) / 10));
+  return `${(count / 1024 ** power).toFixed(power ? 1 : 0)} ${unit[power]}`;
 }
 
 function duration(seconds) {

@@ -309,3 +309,16 @@ def test_the_page_says_what_is_missing_refused_and_ready(team: Team, client: Cli
     page = client.get(f"/weights/upload/{draft.pk}").content.decode()
     assert f"/deployments/new?model={team.slug}.mine" in page
     assert "Choose files" not in page
+
+
+def test_the_page_asks_on_only_while_the_files_are_verified(team: Team, client: Client) -> None:
+    client.force_login(MembershipFactory(team=team).user)
+    draft = sent(team, {"tiny.gguf": tiny.gguf()})
+    drafts.finish(draft, Card(), actor="ada")
+    address, htmx = f"/weights/upload/{draft.pk}", {"hx-request": "true"}
+    answer = client.get(address, headers=htmx)
+    assert 'hx-trigger="every 1s"' in answer.content.decode()
+    assert "<html" not in answer.content.decode()
+    verifying.verify(draft.pk)
+    assert client.get(address, headers=htmx)["HX-Refresh"] == "true"
+    assert "hx-trigger" not in client.get(address).content.decode()
