@@ -43,6 +43,7 @@ ONE = re.compile(rf"{ROOT}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})
 BLOCK_BYTES = 1024 * 1024
 SILENCE_S = 30
 SHUTDOWN_S = 5
+RETRY = {"Retry-After": "5"}
 AT_ONCE = 16
 
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="uploads")
@@ -72,7 +73,7 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
         await _refuse(send, error.status_code, str(error.detail), headers)
     except (OperationalError, InterfaceError):
         log.warning("the database is away; an upload was not taken", exc_info=True)
-        await _refuse(send, 503, "The portal's database is away. Try again in a moment.", {"Retry-After": "5"})
+        await _refuse(send, 503, "The portal's database is away. Try again in a moment.", RETRY)
     except OSError:
         log.exception("an upload could not be written")
         await _refuse(send, 500, "The portal's disk failed. What was said to be kept is kept; tell the operator.", {})
@@ -102,9 +103,9 @@ async def _patched(scope: Message, receive: Receive) -> tuple[int, str]:
         await _take_in(work, receive)
         offset = await _in_thread(work.finish)
     except asyncio.CancelledError:
-        # The process is asked to end, and its loop with it: wait here, not on the loop.
+        # The process is asked to end, and its loop with it: wait here, not on the loop, and say so as the last thing.
         _threads.submit(work.keep).result(timeout=SHUTDOWN_S)
-        raise
+        raise Refused(503, "The portal is being restarted. What came is kept.", headers=RETRY) from None
     except (Refused, _Gone) as error:
         if not isinstance(error, Refused) or error.status != protocol.CHECKSUM_MISMATCH:
             await _in_thread(work.keep)
