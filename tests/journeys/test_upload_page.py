@@ -50,10 +50,16 @@ def test_an_upload_goes_on_after_a_lost_connection_and_a_reload(
     expect(page.locator("#transfers .said")).to_contain_text("Choose the same file again to go on.")
     expect(page.get_by_role("button", name="Verify")).to_be_disabled()
     _watch(page, offsets, cut_after=10)
+    _slow(page, bytes_per_s=30_000_000)
     page.locator("#choose").set_input_files(path)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#transfers .said")).to_contain_text("paused at 16.0 MB of 32.0 MB")
+    _slow(page, bytes_per_s=-1)
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#transfers li[data-state=complete]")).to_be_visible(timeout=30_000)
     expect(page.get_by_role("button", name="Verify")).to_be_enabled()
-    assert [int(offset) for offset in offsets] == [0, CHUNK, CHUNK, 2 * CHUNK]
+    assert offsets.count("0") == 1, "what was there was not sent again"
+    assert {int(offset) for offset in offsets} == {0, CHUNK, 2 * CHUNK}
     (stored,) = (running_portal.data_dir / "uploads").iterdir()
     assert stored.read_bytes() == path.read_bytes()
     assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
@@ -121,6 +127,11 @@ def _watch(page: Page, offsets: list[str], *, cut_after: int) -> None:
         route.continue_()
 
     page.route("**/api/v1/weights/uploads/*", handle)
+
+
+def _slow(page: Page, *, bytes_per_s: int) -> None:
+    line = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_s}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", line)
 
 
 def _sign_in(page: Page, portal: RunningPortal) -> None:
