@@ -1,7 +1,13 @@
 """What can go wrong with the library.
 
 CatalogError
-    BadStarter   the starter catalog or the weights that it names are not what they should be
+    BadStarter    the starter catalog or the weights that it names are not what they should be
+    BadWeights    a file that no engine should be given; the text says what is wrong with it
+    IllegalMove   somebody else moved the weights first, or the move does not exist
+    Refused       weights that the portal won't take; the text says why and what to do
+        OverQuota     they are larger than what the team may still store
+    InUse         weights that something still needs
+    HubError      the Hub could not be asked, or does not have what it should
 """
 
 
@@ -10,4 +16,33 @@ class CatalogError(Exception):
 
 
 class BadStarter(CatalogError):
+    pass
+
+
+class BadWeights(CatalogError):
+    pass
+
+
+class IllegalMove(CatalogError):
+    pass
+
+
+class Refused(CatalogError):
+    """`code` is for programs, `field` names what was asked for wrongly."""
+
+    def __init__(self, text: str, *, code: str = "refused", field: str = "repo") -> None:
+        super().__init__(text)
+        self.code = code
+        self.field = field
+
+
+class OverQuota(Refused):
+    pass
+
+
+class InUse(CatalogError):
+    pass
+
+
+class HubError(CatalogError):
     pass

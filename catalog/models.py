@@ -3,10 +3,14 @@
 import uuid
 
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from accounts.models import Team
+from catalog.errors import IllegalMove
+from catalog.lifecycle import IN_MOTION, MOVES, Reason, Status
+from catalog.uploads.models import Draft, Upload  # noqa: F401 - tables of this app, kept beside their work
 
 
 class Licence(models.Model):
@@ -98,7 +102,9 @@ class Model(models.Model):
         ordering = ["name"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(openness="own-weights", team__isnull=False) | (~Q(openness="own-weights") & Q(team=None)),
+                condition=Q(openness="open-weight")
+                | Q(team__isnull=False, openness="own-weights")
+                | Q(team=None, openness="closed"),
                 name="own_weights_belong_to_a_team",
             )
         ]
@@ -112,24 +118,154 @@ class Model(models.Model):
         return f"hosted:{self.slug}"
 
 
+class WeightsQuerySet(models.QuerySet["Weights"]):
+    def of(self, team: Team) -> "WeightsQuerySet":
+        """The team's own; the portal's are nobody's."""
+        return self.filter(team=team)
+
+    def kept(self) -> "WeightsQuerySet":
+        return self.exclude(status=Status.REMOVED)
+
+
 class Weights(models.Model):
-    """A verified set of files that an engine can load."""
+    """A set of files that an engine can load, once `status` is ready: until then it is on its way here.
+
+    `path` is what the engine is given: the file, the first of a split GGUF, or the folder of a safetensors set.
+    `sha256` is the file's own, or for several files that of their list (catalog.store.digest_of).
+    """
+
+    class Kind(models.TextChoices):
+        FULL = "full", "Model weights"
+        ADAPTER = "adapter", "LoRA adapter"
+
+    class SourceKind(models.TextChoices):
+        STARTER = "starter", "Came with the portal"
+        HUB = "hub", "Hugging Face"
+        UPLOAD = "upload", "Uploaded"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.PROTECT, related_name="weights")
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="weights")
-    revision = models.CharField(max_length=100)
-    format = models.CharField(max_length=20, help_text="gguf or safetensors")
-    path = models.CharField(max_length=500, help_text="The file or folder on the portal's disk.")
-    sha256 = models.CharField(max_length=64)
-    size_bytes = models.BigIntegerField()
+    version = models.PositiveIntegerField(default=1, help_text="Counts up for each model.")
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.FULL)
+    source_kind = models.CharField(max_length=10, choices=SourceKind.choices, default=SourceKind.STARTER)
     source = models.CharField(max_length=200)
+    repo = models.CharField(max_length=200, blank=True, help_text="org/name on the Hub.")
+    commit = models.CharField(max_length=40, blank=True, help_text="The Hub's commit that was pinned.")
+    revision = models.CharField(max_length=100, help_text="As people know it: a branch or tag, a file's variant.")
+    format = models.CharField(max_length=20, help_text="gguf or safetensors")
+    path = models.CharField(max_length=500, blank=True, help_text="The file or folder on the portal's disk.")
+    sha256 = models.CharField(max_length=64, blank=True)
+    size_bytes = models.BigIntegerField(default=0)
+    base = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="adapters",
+        help_text="An adapter's weights underneath, or what these were tuned from, if they are here.",
+    )  # fmt: skip
+    base_name = models.CharField(max_length=200, blank=True, help_text="What they were tuned from, as the card says.")
+    licence = models.ForeignKey(Licence, null=True, blank=True, on_delete=models.PROTECT, related_name="weights")
+    licence_warning = models.CharField(max_length=300, blank=True)
+    notes = models.TextField(blank=True)
+    facts = models.JSONField(default=dict, blank=True, help_text="Read from the files: parameters, context_tokens ...")
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.READY)
+    reason = models.CharField(max_length=16, choices=Reason.choices, blank=True, default=Reason.NONE)
+    detail = models.TextField(blank=True, help_text="The evidence for the reason.")
+    status_since = models.DateTimeField(default=timezone.now)
+    bytes_done = models.BigIntegerField(default=0)
+    bytes_per_s = models.BigIntegerField(default=0)
+    progress_at = models.DateTimeField(null=True, blank=True, help_text="When the last byte came.")
+    created_by = models.CharField(max_length=254, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = WeightsQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "weights"
-        constraints = [models.UniqueConstraint(fields=["model", "revision"], name="one_weights_per_revision")]
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "version"], name="one_weights_per_version"),
+            models.UniqueConstraint(
+                fields=["model", "revision"], condition=Q(source_kind="starter"), name="one_starter_per_revision"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="ready") | (~Q(path="") & ~Q(sha256="")), name="ready_weights_are_somewhere"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["status"],
+                condition=Q(status__in=["checking", "uploading", "downloading", "verifying"]),
+                name="weights_in_motion",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} {self.revision}"
+
+    @property
+    def is_in_motion(self) -> bool:
+        return self.status in IN_MOTION
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status == Status.READY
+
+    @property
+    def seconds_left(self) -> int | None:
+        """At the rate of the last seconds; None while there is none."""
+        return (self.size_bytes - self.bytes_done) // self.bytes_per_s if self.bytes_per_s else None
+
+    def move(self, to: Status, *, since: str, reason: Reason, detail: str = "") -> None:
+        """Move from `since` to `to`, or raise IllegalMove: somebody else was first, or there is no such move."""
+        with transaction.atomic():
+            row = Weights.objects.select_for_update().get(pk=self.pk)
+            if row.status != since or to not in MOVES[Status(since)]:
+                raise IllegalMove(f"{row.status} -> {to}, asked since {since}")
+            Weights.objects.filter(pk=row.pk).update(
+                status=to, reason=reason, detail=detail, status_since=timezone.now(), bytes_per_s=0
+            )
+        self.refresh_from_db()
+
+
+class Blob(models.Model):
+    """Content that is on the disk, once, whoever uses it. Written by catalog.store alone."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    size_bytes = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.sha256
+
+
+class WeightsFile(models.Model):
+    """A file of a set of weights. `sha256` is what was promised, if it was; `blob` is set once the content is here."""
+
+    weights = models.ForeignKey(Weights, on_delete=models.CASCADE, related_name="files")
+    name = models.CharField(max_length=300, help_text="Its path inside the set: config.json, model.safetensors.")
+    size_bytes = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64, blank=True)
+    git_sha1 = models.CharField(max_length=40, blank=True, help_text="Git's own hash, for what is not in LFS.")
+    blob = models.ForeignKey(Blob, null=True, blank=True, on_delete=models.PROTECT, related_name="files")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["weights", "name"], name="one_file_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HubToken(models.Model):
+    """A team's token for the Hub: encrypted, write-only."""
+
+    team = models.OneToOneField(Team, on_delete=models.CASCADE, primary_key=True, related_name="hub_token")
+    sealed_token = models.TextField()
+    account = models.CharField(max_length=100, blank=True, help_text="Whose token the Hub says it is.")
+    set_by = models.CharField(max_length=254)
+    set_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"the Hub token of {self.team_id}"
 
 
 class Offer(models.Model):

@@ -15,6 +15,7 @@ from django.db import transaction
 from accounts.models import Team
 from billing import pricing
 from billing.meters import COMPUTE_SECONDS, METERS
+from catalog import versions
 from catalog.errors import BadStarter
 from catalog.models import Hardware, Licence, Model, Offer, Provider, Weights
 
@@ -84,7 +85,9 @@ def _load_weights(model: Model, row: Mapping[str, Any]) -> None:
     weights, _ = Weights.objects.update_or_create(
         model=model,
         revision=row["revision"],
+        source_kind=Weights.SourceKind.STARTER,
         defaults={
+            "version": versions.number_for(model, row["revision"]),
             "format": row["format"],
             "path": str(path),
             "sha256": row["sha256"],

@@ -11,7 +11,9 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 _django = get_asgi_application()
 
-from gateway import app, runtime, tracing  # noqa: E402 its models need Django set up first
+# Their models need Django set up first.
+from catalog.uploads import stream  # noqa: E402
+from gateway import app, runtime, tracing  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,11 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def site(scope: Scope, receive: Receive, send: Send) -> None:
+    """Django, but for the bytes of uploads: those go to the disk as they come."""
+    if scope["type"] == "http":
+        scope = stream.overridden(scope)
+        await _serve(stream.application if stream.is_patch(scope) else _django, scope, receive, send)
+        return
     await _serve(_django, scope, receive, send)
 
 

@@ -20,7 +20,10 @@ app.conf.update(
         "deployments.sweep": {"task": "deployments.sweep", "schedule": 5.0, "options": {"expires": 5}},
         "billing.sweep": {"task": "billing.sweep", "schedule": 10.0, "options": {"expires": 10}},
         "gateway.forget_old": {"task": "gateway.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
+        "catalog.sweep_uploads": {"task": "catalog.sweep_uploads", "schedule": 15.0, "options": {"expires": 15}},
+        "catalog.forget_uploads": {"task": "catalog.forget_uploads", "schedule": 600.0, "options": {"expires": 600}},
         "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
     },
 )
 app.autodiscover_tasks()
+app.autodiscover_tasks(["catalog.uploads"])

@@ -1,4 +1,4 @@
-"""The gateway's routes in the OpenAPI schema: they are not Django's, so they are written down here."""
+"""The gateway's routes and an upload's PATCH in the OpenAPI schema: they are not Django's, so they stand here."""
 
 from typing import Any
 
@@ -67,8 +67,30 @@ _POSTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+_CHUNK = {
+    "operationId": "upload_append",
+    "tags": ["v1"],
+    "description": "Send the next bytes (tus 1.0). 409: another offset; 423: another request writes; 460: checksum.",
+    "parameters": [
+        {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}},
+        {"name": "Tus-Resumable", "in": "header", "required": True, "schema": {"type": "string", "enum": ["1.0.0"]}},
+        {"name": "Upload-Offset", "in": "header", "required": True, "schema": {"type": "integer", "minimum": 0}},
+        {"name": "Upload-Checksum", "in": "header", "schema": {"type": "string"}},
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/offset+octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    "responses": {
+        "204": {"description": "The new offset, durable, in `Upload-Offset`."},
+        "default": {"description": "RFC 9457 problem details."},
+    },
+}
+
+
 def add_gateway_routes(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """drf-spectacular's postprocessing hook."""
+    result["paths"]["/api/v1/weights/uploads/{id}"]["patch"] = _CHUNK
     for path, (name, answer, body) in _POSTS.items():
         error = _ANTHROPIC_ERROR if path.startswith("/v1/messages") else _OPENAI_ERROR
         result["paths"][path] = {

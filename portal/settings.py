@@ -168,6 +168,17 @@ API_KEY_PEPPER = env_secret("API_KEY_PEPPER", SECRET_KEY)
 SMOLLM2_GGUF = env_str("SMOLLM2_GGUF")
 # Seals provider keys at rest (Fernet, derived from this text).
 FIELD_KEY = env_secret("FIELD_KEY", SECRET_KEY)
+# Where uploads lie until they are verified.
+UPLOADS_DIR = env_str("UPLOADS_DIR", str(DATA_DIR / "uploads"))
+# Where verified weights lie, each content once. On the same file system nothing is copied.
+WEIGHTS_DIR = env_str("WEIGHTS_DIR", str(DATA_DIR / "weights"))
+# The largest file that is taken, in bytes (1 TiB), and what stays free on the disk whatever is uploaded (1 GiB).
+UPLOADS_LARGEST = env_int("UPLOADS_LARGEST", 1024**4)
+UPLOADS_KEEP_FREE = env_int("UPLOADS_KEEP_FREE", 1024**3)
+# An upload that nothing was added to for so long is removed.
+UPLOADS_EXPIRE_HOURS = env_int("UPLOADS_EXPIRE_HOURS", 7 * 24)
+# What a team may keep in weights and uploads together, in bytes (500 GB); 0: no limit.
+WEIGHTS_TEAM_QUOTA = env_int("WEIGHTS_TEAM_QUOTA", 500 * 10**9)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 

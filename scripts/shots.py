@@ -18,6 +18,7 @@ PAGES = {
     "deployments": "/deployments/",
     "playground": "/playground/?model=smollm2-135m-instruct",
     "costs": "/billing/",
+    "upload": "/weights/upload",
     "keys": "/keys/",
     "team": "/team/",
     "aliases": "/aliases/",

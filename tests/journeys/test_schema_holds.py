@@ -1,5 +1,6 @@
 """schemathesis throws what the schema allows, and what it forbids, at a running portal: nothing answers with a 500."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from portal.embedded import ROOT
 from tests.running import RunningPortal
 
 pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
@@ -23,6 +25,7 @@ def test_no_route_of_the_schema_fails_inside(running_portal: RunningPortal, tmp_
             "--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--max-examples", "10",
             "--mode", "all", "--generation-deterministic", "--request-timeout", "60", "--suppress-health-check", "all",
         ],
+        env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.journeys.schema_hooks", "PYTHONPATH": str(ROOT)},
         cwd=tmp_path, check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert re.search(r"Tested: [1-9]\d", done.stdout), done.stdout[-2000:]
