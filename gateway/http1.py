@@ -1,6 +1,6 @@
 """A pooled HTTP/1.1 client for one thing: post bytes, read the answer as it comes. httptools parses, the loop carries.
 
-Here instead of a library's because it is a fifth of what a call costs (docs/decisions/0005-own-upstream-client.md).
+Here instead of a library's because it is a fifth of what a call costs (docs/decisions/0006-own-upstream-client.md).
 Redirects are not followed, cookies not kept, proxies of the environment not used, compression not asked for.
 """
 

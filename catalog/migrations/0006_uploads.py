@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
-        ("catalog", "0004_weights_on_their_way"),
+        ("catalog", "0005_weights_on_their_way"),
     ]
 
     operations = [

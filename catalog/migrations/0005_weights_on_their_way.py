@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
-        ("catalog", "0003_provider_wires"),
+        ("catalog", "0004_hardware_capacity"),
     ]
 
     operations = [
