@@ -403,7 +403,8 @@ def _updating(view: View) -> Iterator[Action]:
     yield from _growing(others, _staying(others))
     mine = [replica for replica in trial if replica.remove_asked_at is None]
     if is_overdue(view):
-        yield GiveUpUpdate(Reason.START_TIMEOUT, "")
+        late = Reason.VALIDATION_FAILED if row.reason == Reason.VALIDATING else Reason.START_TIMEOUT
+        yield GiveUpUpdate(late, "")
     elif not mine:
         yield Start(1, trial=True)
     elif view.of(mine[0]).seen == Seen.READY:
