@@ -53,6 +53,12 @@ class WishedSetSerializer(serializers.Serializer[Any]):
     cases = serializers.JSONField(help_text=f"1 to {MOST_CASES} cases, each with 1 to {MOST_CHECKS} checks.")
 
 
+class SetSchemaSerializer(WishedSetSerializer):
+    """As the schema shows it: what is wrong with a case is told by its place, which a serializer can't."""
+
+    cases = CaseSerializer(many=True)  # type: ignore[assignment]
+
+
 class PromptSetSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
@@ -148,7 +154,7 @@ class PromptSetList(APIView):
         rows = pages.paginate_queryset(PromptSet.objects.of(team_of(request)), request, view=self)
         return pages.get_paginated_response([_set_json(row) for row in rows or []])
 
-    @extend_schema(request=WishedSetSerializer, responses={201: PromptSetSerializer})
+    @extend_schema(request=SetSchemaSerializer, responses={201: PromptSetSerializer})
     def post(self, request: Request) -> Response:
         return Response(_set_json(_saved(request, None)), status=status.HTTP_201_CREATED)
 
@@ -158,7 +164,7 @@ class PromptSetDetail(APIView):
     def get(self, request: Request, pk: UUID) -> Response:
         return Response(_set_json(_own_set(request, pk)))
 
-    @extend_schema(request=WishedSetSerializer, responses=PromptSetSerializer)
+    @extend_schema(request=SetSchemaSerializer, responses=PromptSetSerializer)
     def put(self, request: Request, pk: UUID) -> Response:
         return Response(_set_json(_saved(request, _own_set(request, pk))))
 

@@ -1,14 +1,14 @@
 """Cases and their checks, as a prompt set keeps them. Pure: JSON in, cases out, or the place of what is wrong."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
 MOST_CASES, MOST_CHECKS, MOST_MESSAGES = 100, 8, 40
-LONGEST_TEXT, LONGEST_NAME = 100_000, 120
+LONGEST_TEXT, LONGEST_NAME, LARGEST_SET = 100_000, 120, 1_000_000
 DEFAULT_MAX_TOKENS, MOST_MAX_TOKENS = 256, 4096
 DEFAULT_THRESHOLD = 0.8
 ROLES = ("system", "user", "assistant")
@@ -78,7 +78,20 @@ def parse(raw: object) -> tuple[Case, ...]:
     """All cases of a set, or BadCase for the first thing that is wrong."""
     if not isinstance(raw, list) or not 1 <= len(raw) <= MOST_CASES:
         raise BadCase("cases", f"A prompt set has 1 to {MOST_CASES} cases.")
+    _check_kept(raw)
     return tuple(_case(one, f"cases[{place}]", place + 1) for place, one in enumerate(raw))
+
+
+def _check_kept(raw: list[Any]) -> None:
+    """Can it be stored, as it is and in all its depth?"""
+    try:
+        text = json.dumps(raw, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadCase("cases", "The cases have numbers or characters that JSON has not, or go too deep.") from error
+    if "\\u0000" in text or size > LARGEST_SET:
+        why = "characters that no text has" if size <= LARGEST_SET else f"{size:,} bytes; a set has {LARGEST_SET:,}"
+        raise BadCase("cases", f"The cases have {why}.")
 
 
 def _case(raw: object, place: str, number: int) -> Case:
@@ -135,7 +148,7 @@ def _parameters(raw: object, place: str) -> dict[str, Any]:
 
 def _check(raw: object, place: str) -> Check:
     fields = _object(raw, place, CHECK_FIELDS)
-    if fields.get("kind") not in set(Kind):
+    if fields.get("kind") not in tuple(Kind):
         raise BadCase(f"{place}.kind", f"A check is one of {', '.join(Kind)}.")
     kind = Kind(fields["kind"])
     value = _value(fields.get("value"), kind, f"{place}.value")
@@ -186,8 +199,3 @@ def _text(raw: object, place: str, *, longest: int = LONGEST_TEXT) -> str:
     if "\0" in raw or any("\ud800" <= one <= "\udfff" for one in raw):
         raise BadCase(place, "This has characters that no text has.")
     return raw
-
-
-def as_fields(cases: Sequence[Any]) -> list[dict[str, Any]]:
-    """What parse() took, with every field, for an editor."""
-    return [dict.fromkeys(("name", "system", "prompt"), "") | {"messages": [], "parameters": {}} | one for one in cases]

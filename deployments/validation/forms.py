@@ -1,5 +1,6 @@
 """The forms of validations. The editor of a prompt set works without JavaScript: a button more rows, another save."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,12 +20,20 @@ from deployments.validation.cases import (
 from deployments.validation.models import Every, PromptSet, Rule, ValidationPlan
 
 PLACE = re.compile(r"cases\[(\d+)\](?:\.checks(?:\[(\d+)\])?)?(?:\.(\w+))?")
+BEHIND_MORE = ("system", "messages", "max_tokens", "temperature", "parameters")
 OWN_PARAMETERS = ("max_tokens", "temperature")
 
 
 class SetForm(forms.Form):
     name = forms.CharField(max_length=80, help_text="As your team speaks of it: smoke, safety, invoices.")
     note = forms.CharField(max_length=300, required=False, label="Note", help_text="What it is for.")
+
+
+class JSONText(forms.JSONField):
+    """Nothing is shown as nothing."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
 
 
 class CheckForm(forms.Form):
@@ -53,16 +62,15 @@ class CaseForm(forms.Form):
     system = forms.CharField(
         required=False, widget=forms.Textarea(attrs={"rows": 2}), strip=False, label="System text before it"
     )
-    messages = forms.JSONField(
+    messages = JSONText(
         required=False, widget=forms.Textarea(attrs={"rows": 2}), label="A conversation instead of the prompt (JSON)"
     )
     max_tokens = forms.IntegerField(
         required=False, min_value=1, max_value=MOST_MAX_TOKENS, label=f"Most tokens (empty: {DEFAULT_MAX_TOKENS})"
     )
     temperature = forms.FloatField(required=False, min_value=0, max_value=2, label="Temperature (empty: 0, greedy)")
-    parameters = forms.JSONField(
-        required=False, widget=forms.Textarea(attrs={"rows": 1}), label="More parameters (JSON)"
-    )
+    parameters = JSONText(required=False, widget=forms.Textarea(attrs={"rows": 1}), label="More parameters (JSON)")
+    left_out = forms.BooleanField(required=False, label="Leave this case out")
 
     @property
     def raw(self) -> dict[str, Any]:
@@ -75,9 +83,13 @@ class CaseForm(forms.Form):
 
     @property
     def is_opened(self) -> bool:
-        """Something stands, or is wrong, behind "More"."""
-        names = ("system", "messages", "max_tokens", "temperature", "parameters")
-        return any(self[name].value() not in {None, "", "null"} or self[name].errors for name in names)
+        """Something that shapes the question stands behind "More", or something there is wrong."""
+        shown = any(self[name].value() for name in ("system", "messages", "parameters"))
+        return shown or any(self[name].errors for name in BEHIND_MORE)
+
+    @property
+    def behind_more(self) -> list[forms.BoundField]:
+        return [self[name] for name in BEHIND_MORE]
 
 
 class CaseRows:
@@ -89,7 +101,9 @@ class CaseRows:
 
     @property
     def raw(self) -> dict[str, Any] | None:
-        """None for one that nobody filled in."""
+        """None for one that nobody filled in, or that is to be left out."""
+        if self.case.cleaned_data.get("left_out"):
+            return None
         found = [raw for form in self.checks if (raw := form.raw)]
         told = self.case.raw
         return told | ({"checks": found} if found else {}) if told or found else None
@@ -185,4 +199,7 @@ def _empty(place: int) -> CaseRows:
 
 
 def _check(place: int, number: int, raw: dict[str, Any] | None = None) -> CheckForm:
-    return CheckForm(prefix=f"case-{place}-check-{number}", initial=raw or {})
+    told = dict(raw or {})
+    if isinstance(told.get("value"), dict):  # a schema, as a program gave it
+        told["value"] = json.dumps(told["value"], indent=2, ensure_ascii=False)
+    return CheckForm(prefix=f"case-{place}-check-{number}", initial=told)

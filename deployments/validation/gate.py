@@ -62,8 +62,9 @@ def _said(run: ValidationRun) -> Outcome:
         return GO
     why = f"{Ended(run.ended).label}. {run.detail}".strip() if run.ended else _counted(run)
     found = {status.FAILED: "did not pass", status.UNCHECKED: "could not be checked by"}
-    text = f"It {found.get(status(run.status), 'broke off while it was asked')} {run.edition}: {why}\n{report(run)}"
-    return Outcome(blocks=run.rule == Rule.BLOCK, detail=text)
+    text = f"It {found.get(status(run.status), 'broke off while it was asked')} {run.edition}: {why}"
+    # One line of text, whatever others have said in it; the next one is the report's path, for a link.
+    return Outcome(blocks=run.rule == Rule.BLOCK, detail=f"{' '.join(text.split())}\n{report(run)}")
 
 
 def report(run: ValidationRun) -> str:

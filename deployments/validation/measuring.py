@@ -4,6 +4,7 @@ Every figure is of one clock, the caller's. Each prompt is new, so that no cache
 was asked for.
 """
 
+import contextlib
 import json
 import logging
 import random
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from importlib import metadata
 from uuid import UUID
 
 import httpx
@@ -35,6 +37,8 @@ PROMPT_WORDS, OUTPUT_TOKENS = 160, 48
 CALL_S, LOOK_S, RENEW_S = 90.0, 0.2, 15.0
 # Where one call takes longer than this, each number of callers calls once.
 SLOW_S = 10.0
+# Whose version is an engine's own, where the engine does not know it.
+PACKAGES = {"llama_cpp": "xllamacpp", "vllm": "vllm"}
 WORDS = (
     "river", "stone", "window", "garden", "letter", "winter", "music", "paper", "silver", "market", "harbour",
     "candle", "forest", "engine", "mirror", "bridge", "kitchen", "summer", "planet", "button", "castle", "doctor",
@@ -122,7 +126,7 @@ def _measure(run: ThroughputRun, hold: Hold, replica: Replica) -> None:
     # No connection is used twice: engines close those that stood idle, and one on loopback costs nothing.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     with httpx.Client(headers=engine.headers, timeout=CALL_S, trust_env=False, limits=limits) as client:
-        version = _version(client, engine)
+        version = _version(client, engine, row.engine)
         first = call(client, engine)  # the first call of an engine is not like the others
         is_slow = first.ended - first.began > SLOW_S
         for callers, rounds in ROUNDS.items():
@@ -226,13 +230,16 @@ def call(client: httpx.Client, engine: Engine) -> Timed:
     return Timed(began, first, ended, int(usage.get("prompt_tokens") or 0), output)
 
 
-def _version(client: httpx.Client, engine: Engine) -> str:
-    """As the engine says it; "" if it does not."""
+def _version(client: httpx.Client, engine: Engine, name_of_engine: str) -> str:
+    """As the engine says it, else that of its package here; "" if nothing says so."""
     for path, name in (("/version", "version"), ("/props", "build_info")):
         try:
             told = client.get(f"{engine.url}{path}").json()
         except (httpx.HTTPError, ValueError):
             continue
-        if isinstance(told, dict) and isinstance(told.get(name), str):
+        if isinstance(told, dict) and isinstance(told.get(name), str) and "unknown" not in told[name]:
             return str(told[name])[:80]
+    package = PACKAGES.get(name_of_engine, "")
+    with contextlib.suppress(metadata.PackageNotFoundError, ValueError):
+        return f"{package} {metadata.version(package)}"
     return ""

@@ -215,7 +215,7 @@ def test_the_api_keeps_sets_asks_and_reports(
     made = call(client, key, "POST", "prompt-sets", {"name": "smoke", "cases": CASES})
     assert (made.status_code, made.json()["edition"], made.json()["cases"]) == (201, 1, CASES)
     path = f"prompt-sets/{made.json()['id']}"
-    more = [*CASES, {"prompt": "x", "checks": contains("y")}]
+    more = [*CASES, {"prompt": "x", "checks": contains("zzz")}]
     assert call(client, key, "PUT", path, {"name": "smoke", "cases": more}).json()["edition"] == 2
     bad = call(client, key, "PUT", path, {"name": "smoke", "cases": [{"prompt": "x", "checks": []}]})
     assert (bad.status_code, list(bad.json()["errors"])) == (400, ["cases[0].checks"])
