@@ -20,7 +20,9 @@ CALL_S = 60.0
 LONGEST_PAUSE_S, TRIES = 10.0, 4
 LONGEST_ANSWER = 200_000
 AGAIN = frozenset({429, 502, 503, 504})
-# These are about the caller, not about the call: the next one would end in the same way.
+# Told to come back for it, as often as there is time: a limit, or the same call that is still in flight.
+PATIENTLY = frozenset({409, 429})
+# This is about the caller, not about the call: the next one would end in the same way.
 SPENT = "insufficient_quota"
 
 
@@ -31,6 +33,7 @@ class Said:
     told: dict[str, Any] | None = None
     problem: str = ""
     code: str = ""
+    status: int = 200
     cost: Decimal = Decimal(0)
 
 
@@ -46,16 +49,14 @@ class Door:
     def ask(self, path: str, body: dict[str, Any], *, once: str, until: float, alive: Callable[[], None]) -> Said:
         """POST it, and again after a pause where that may help, until `until` (monotonic). `alive` is called before
         each try. Raises Broken where no other call would be answered either."""
-        said = Said(problem="There was no time left to ask.")
-        for number in range(TRIES):
-            left = until - time.monotonic()
-            if left <= 0:
-                break
+        said, failures = Said(problem="There was no time left to ask."), 0
+        while (left := until - time.monotonic()) > 0 and failures < TRIES:
             alive()
             said, pause_s = self._once(path, body, once=once, within_s=min(CALL_S, left))
-            if pause_s is None or number == TRIES - 1 or pause_s > min(LONGEST_PAUSE_S, until - time.monotonic()):
+            if pause_s is None:
                 break
-            time.sleep(pause_s)
+            failures += said.status not in PATIENTLY
+            time.sleep(max(0.0, min(pause_s, LONGEST_PAUSE_S, until - time.monotonic())))
         if said.code == SPENT:
             raise Broken(Ended.BUDGET_SPENT, said.problem)
         return said
@@ -106,11 +107,13 @@ def _read(answer: httpx.Response) -> Said:
     error = told.get("error") if isinstance(told, dict) else None
     fields = error if isinstance(error, dict) else {}
     message = fields.get("message") or answer.text[:500] or "nothing"
-    return Said(problem=clean(f"It answered with {answer.status_code}: {message}"), code=str(fields.get("code") or ""))
+    problem, code = clean(f"It answered with {answer.status_code}: {message}"), str(fields.get("code") or "")
+    return Said(problem=problem, code=code, status=answer.status_code)
 
 
 def _pause(answer: httpx.Response) -> float | None:
-    if answer.status_code not in AGAIN or answer.headers.get("x-should-retry") == "false":
+    should = answer.headers.get("x-should-retry", "")
+    if should == "false" or (answer.status_code not in AGAIN and should != "true"):
         return None
     try:
         return max(0.1, float(answer.headers.get("retry-after", "0.5")))

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts import keys, sealing
 from accounts.models import ApiKey
-from deployments import news
+from deployments import news, operations
 from deployments.lifecycle import SERVING, Status
 from deployments.models import Deployment, Replica
 from deployments.tasks import ring
@@ -26,7 +26,7 @@ from deployments.validation.work import Broken, Hold, Lost
 
 log = logging.getLogger(__name__)
 
-CASE_S = 120.0
+CASE_S, LOOK_S = 120.0, 0.2
 MOST_CALLS = 500
 NO_EMBEDDINGS = frozenset({"model_not_found", "unsupported_endpoint", "provider_key_missing"})
 OUTCOMES = {
@@ -105,10 +105,9 @@ def _all_asked(run: ValidationRun, hold: Hold, end: float) -> bool:
         left_s = (run.deadline_at - timezone.now()).total_seconds()
         if left_s <= 0:
             raise Broken(Ended.TOO_LONG, f"{len(done)} cases were asked by then.")
-        if asking_it and time.monotonic() > end:
+        if (asking_it and time.monotonic() > end) or not _is_awake(run, hold, end):
             return False
         asking_it = asking_it or _begun(run, hold)
-        _check_target(run)
         result = _result(asking_it, position, case, time.monotonic() + min(CASE_S, left_s))
         CaseResult.objects.bulk_create([result], ignore_conflicts=True)
         done.add(position)
@@ -136,19 +135,28 @@ def _key(run: ValidationRun) -> str:
     return sealing.unseal(run.sealed_key)
 
 
-def _check_target(run: ValidationRun) -> None:
-    """What is asked is still what the report will name."""
+def _is_awake(run: ValidationRun, hold: Hold, end: float) -> bool:
+    """What is asked is still what the report will name, and takes calls. A sleeper is woken, and waited for to the
+    end of the turn: how long it takes to start is no failure of an answer."""
     if run.replica_id:
         if Replica.objects.filter(pk=run.replica_id, remove_asked_at=None, exited_at=None).exists():
-            return
+            return True
         raise Broken(Ended.ENGINE_GONE, "The replica that was tried has ended.")
-    row = Deployment.objects.get(pk=run.deployment_id)
-    if row.version_id != run.version_id:
-        raise Broken(Ended.CHANGED)
-    if row.stop_asked_at or row.status in {Status.STOPPED, Status.FAILED, Status.STOPPING}:
-        raise Broken(Ended.NOT_CALLABLE, f"It is {row.status}. {row.get_reason_display()}.")
-    if row.status not in SERVING and not run.wakes:
-        raise Broken(Ended.NOT_CALLABLE, f"It is {row.status}, and this run may not wake it.")
+    while True:
+        row = Deployment.objects.get(pk=run.deployment_id)
+        if row.version_id != run.version_id:
+            raise Broken(Ended.CHANGED)
+        if row.stop_asked_at or row.status in {Status.STOPPED, Status.FAILED, Status.STOPPING}:
+            raise Broken(Ended.NOT_CALLABLE, f"It is {row.status}. {row.get_reason_display()}.")
+        if row.status in SERVING:
+            return True
+        if not run.wakes:
+            raise Broken(Ended.NOT_CALLABLE, f"It is {row.status}, and this run may not wake it.")
+        if time.monotonic() > end:
+            return False
+        hold.renew()
+        operations.wake(row.pk)
+        time.sleep(LOOK_S)
 
 
 def _result(asking_it: _Asking, position: int, case: Case, until: float) -> CaseResult:

@@ -1,10 +1,16 @@
 """A validation asks what runs, keeps each result, and ends honestly whatever happens to its worker or its budget."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -19,6 +25,7 @@ from deployments.models import Deployment, Edition, ValidationPlan, ValidationRu
 from deployments.validation import bounded, running, sweeping, wishes, work
 from deployments.validation.models import Ended
 from gateway.models import RequestRecord
+from portal.embedded import ROOT
 from tests.deployments.portals import Portal
 from tests.deployments.validation.conftest import MakeSet, contains
 from tests.factories.billing import billed, budget, priced
@@ -121,11 +128,58 @@ def test_a_run_whose_worker_was_killed_goes_on_where_it_stood(
     with work.held(ValidationRun, run.pk) as mine:
         assert mine
         assert running.carry_on(run.pk, seconds=30) is False, "somebody holds it"
+        assert answered(small_portal) == 1, "and nobody else asks"
         ValidationRun.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
         carry_on(run)
     run.refresh_from_db()
     assert (run.status, run.lapses, verdicts(run)) == ("passed", 1, ["passed"] * 3)
     assert answered(small_portal) == 3, "nothing was asked twice"
+
+
+def test_a_worker_that_is_killed_in_a_call_costs_its_lease_and_no_second_call(
+    small_portal: Portal, endpoint: str, make_set: MakeSet
+) -> None:
+    small_portal.behave("--answers", "hello", "--answer-s", "0.7")
+    row = small_portal.awake("a")
+    run = wishes.validate(row, make_set(row.team, *[contains("hello")] * 3), actor="t")
+    with another_worker(run, endpoint) as process:
+        end = time.monotonic() + 60
+        while run.results.count() == 0:
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.kill()
+        process.wait()
+    sweeping.sweep()
+    run.refresh_from_db()
+    assert (run.status, run.lapses) == ("running", 0), "for all that anybody knows it is at work"
+    ValidationRun.objects.update(lease_until=timezone.now())
+    carry_on(run)
+    assert (run.status, run.lapses, verdicts(run)) == ("passed", 1, ["passed"] * 3)
+    assert answered(small_portal) == 3
+    assert UsageEvent.objects.filter(team=row.team, source=row.endpoint_model).count() == 3
+
+
+@contextmanager
+def another_worker(run: ValidationRun, endpoint: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process of its own that carries it out, on this test's database."""
+    facts = connection.settings_dict
+    host = quote(str(facts["HOST"]), safe="")
+    url = f"postgresql://{quote(facts['USER'])}:{quote(facts['PASSWORD'])}@/{facts['NAME']}?host={host}"
+    if facts["PORT"]:
+        url += f"&port={facts['PORT']}"
+    code = (
+        "import uuid, django; django.setup(); from deployments.validation import running;"
+        f" running.carry_on(uuid.UUID('{run.pk}'), seconds=60)"
+    )
+    env = os.environ | {"DATABASE_URL": url, "GATEWAY_URL": endpoint, "DJANGO_SETTINGS_MODULE": "portal.settings"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=env, cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_call_that_is_made_again_after_a_kill_is_answered_and_billed_once(
