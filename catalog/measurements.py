@@ -7,6 +7,9 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
+
+from accounts.models import Team
 from catalog.models import Hardware, Measurement, Model, Weights
 
 
@@ -62,9 +65,11 @@ def record(
     return Measurement.objects.update_or_create(run=run, callers=callers, defaults=fields)[0]
 
 
-def of_model(model: Model) -> list[Measured]:
-    """The newest whole measuring of each of its weights on each hardware."""
-    rows = Measurement.objects.filter(model=model).select_related("weights", "hardware").order_by("-measured_at")
+def of_model(model: Model, *, team: Team) -> list[Measured]:
+    """The newest measuring of each of its weights on each hardware; another team's own weights are not shown."""
+    visible = Q(weights__team=None) | Q(weights__team=team)
+    rows = Measurement.objects.filter(visible, model=model).select_related("weights", "hardware")
+    rows = rows.order_by("-measured_at")
     newest: dict[tuple[object, str], UUID] = {}
     found = list(rows[:500])
     for row in found:

@@ -42,7 +42,7 @@ def model_detail(request: TeamRequest, slug: str) -> HttpResponse:
         "entry": entry,
         "model": model,
         "snippets": snippets.of(model.slug, base_url=base_url),
-        "measured": measurements.of_model(model),
+        "measured": measurements.of_model(model, team=request.team),
         "is_hosted_here": bool(hosted and hosted.provider and hosted.provider.wire == Provider.Wire.PLATFORM),
     }
     return render(request, "catalog/model.html", context)

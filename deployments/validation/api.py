@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from accounts.drf import Pages, actor_of, team_of
 from billing.statements import exact
 from catalog import measurements
+from catalog.measurement_api import FiguresSerializer
 from catalog.measurements import Measured
 from deployments.errors import NameTaken, NotNow
 from deployments.models import Deployment
@@ -121,17 +122,6 @@ class RunSerializer(serializers.Serializer[Any]):
 
 class ReportSerializer(RunSerializer):
     results = ResultSerializer(many=True)
-
-
-class FiguresSerializer(serializers.Serializer[Any]):
-    callers = serializers.IntegerField()
-    samples = serializers.IntegerField()
-    prompt_tokens = serializers.IntegerField()
-    output_tokens = serializers.IntegerField()
-    first_token_ms = serializers.FloatField()
-    prefill_tokens_per_s = serializers.FloatField(allow_null=True)
-    decode_tokens_per_s = serializers.FloatField()
-    disturbed = serializers.BooleanField(help_text="Other calls were in flight meanwhile.")
 
 
 class ThroughputSerializer(serializers.Serializer[Any]):

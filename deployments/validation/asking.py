@@ -22,6 +22,8 @@ LONGEST_ANSWER = 200_000
 AGAIN = frozenset({429, 502, 503, 504})
 # Told to come back for it, as often as there is time: a limit, or the same call that is still in flight.
 PATIENTLY = frozenset({409, 429})
+# Nobody was asked: that says nothing about an answer.
+NOT_ASKED = frozenset({0, 409, 429, 503})
 # This is about the caller, not about the call: the next one would end in the same way.
 SPENT = "insufficient_quota"
 
@@ -49,7 +51,7 @@ class Door:
     def ask(self, path: str, body: dict[str, Any], *, once: str, until: float, alive: Callable[[], None]) -> Said:
         """POST it, and again after a pause where that may help, until `until` (monotonic). `alive` is called before
         each try. Raises Broken where no other call would be answered either."""
-        said, failures = Said(problem="There was no time left to ask."), 0
+        said, failures = Said(problem="There was no time left to ask.", status=0), 0
         while (left := until - time.monotonic()) > 0 and failures < TRIES:
             alive()
             said, pause_s = self._once(path, body, once=once, within_s=min(CALL_S, left))
@@ -59,6 +61,8 @@ class Door:
             time.sleep(max(0.0, min(pause_s, LONGEST_PAUSE_S, until - time.monotonic())))
         if said.code == SPENT:
             raise Broken(Ended.BUDGET_SPENT, said.problem)
+        if said.code == "invalid_api_key" and self.is_gateway:
+            raise Broken(Ended.CALLED_OFF, "Its key was revoked.")
         return said
 
     def _once(self, path: str, body: dict[str, Any], *, once: str, within_s: float) -> tuple[Said, float | None]:

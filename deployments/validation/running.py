@@ -167,7 +167,8 @@ def _result(asking_it: _Asking, position: int, case: Case, until: float) -> Case
     answer = asking.text_of(said.told) if said.told else None
     result = CaseResult(run=asking_it.run, position=position, name=case.name, took_ms=took_ms)
     if answer is None:
-        result.verdict, result.problem = Verdict.FAILED, said.problem or "It answered with what is no completion."
+        result.verdict = Verdict.UNCHECKED if said.status in asking.NOT_ASKED else Verdict.FAILED
+        result.problem = said.problem or "It answered with what is no completion."
         return result
     findings = [
         checks.judge(check, answer, _evidence(asking_it, case, check, answer, once=f"{position}-{number}", until=until))

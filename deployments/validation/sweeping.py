@@ -54,13 +54,14 @@ def _hopeless(run: Work, now: datetime) -> Ended | None:
 
 def _begin_due(now: datetime) -> None:
     """Each once, whoever sweeps: the one who moves the clock on begins it."""
-    due = ValidationPlan.objects.filter(next_at__lte=now).select_related("deployment__team", "prompt_set")
+    due = ValidationPlan.objects.filter(next_at__lte=now).exclude(deployment__status=Status.STOPPED)
+    due = due.select_related("deployment__team", "prompt_set")
     for plan in due.order_by("next_at")[:MOST_BEGUN]:
         moved = ValidationPlan.objects.filter(pk=plan.pk, next_at=plan.next_at)
         if not moved.update(next_at=wishes.next_after(plan.every)):
             continue
         row = plan.deployment
-        if not plan.wakes and row.status not in SERVING and row.status != Status.STOPPED:
+        if not plan.wakes and row.status not in SERVING:
             ValidationPlan.objects.filter(pk=plan.pk).update(skipped_at=now)
             continue
         try:

@@ -44,7 +44,7 @@ def save_set(
         with transaction.atomic():
             row = found or PromptSet(team=team)
             row.name, row.note = name, note
-            row.save()
+            row.save(update_fields=["name", "note"] if found else None)
             PromptSet.objects.select_for_update().get(pk=row.pk)  # two edits at once: one after the other
             last = row.editions.first()
             if last is None or last.cases != raw_cases:

@@ -42,7 +42,7 @@ def test_a_real_engine_is_measured_for_1_4_and_16_callers(
         Deployment.objects.update(options={"context_tokens": 128, "slots": 4})
         call_command("measure_throughput", deployment=row.endpoint_model)
     assert "callers" in capsys.readouterr().out
-    (found,) = measurements.of_model(row.model)
+    (found,) = measurements.of_model(row.model, team=row.team)
     assert [one.callers for one in found.rows] == [1, 4, 16]
     assert [one.samples for one in found.rows] == [3, 8, 16]
     for one in found.rows:
@@ -60,6 +60,12 @@ def test_a_real_engine_is_measured_for_1_4_and_16_callers(
     assert best
     assert best.callers == 4
     client.force_login(membership.user)
+    (told,) = client.get(f"/api/v1/models/{row.model.slug}/measurements").json()["results"]
+    assert [one["callers"] for one in told["figures"]] == [1, 4, 16]
+    row.weights.team = membership.team
+    row.weights.save()
+    assert measurements.of_model(row.model, team=membership.team)
+    assert not measurements.of_model(row.model, team=TeamFactory()), "another team's own weights"
     for page in (f"/deployments/{row.pk}/validation/", f"/models/{row.model.slug}/"):
         text = client.get(page).content.decode()
         assert "Measured here" in text
