@@ -17,6 +17,7 @@ from importlib import metadata
 from uuid import UUID
 
 import httpx
+from django.db import transaction
 from django.utils import timezone
 
 from accounts import sealing
@@ -127,8 +128,10 @@ def _measure(run: ThroughputRun, hold: Hold, replica: Replica) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     with httpx.Client(headers=engine.headers, timeout=CALL_S, trust_env=False, limits=limits) as client:
         version = _version(client, engine, row.engine)
-        first = call(client, engine)  # the first call of an engine is not like the others
+        # The first call of an engine is not like the others.
+        (first,) = _at_once(lambda: call(client, engine), 1, alive=lambda: _alive(run, hold))
         is_slow = first.ended - first.began > SLOW_S
+        found = []
         for callers, rounds in ROUNDS.items():
             _in_time(run)
             before = loads.now().calls[replica.name]
@@ -136,7 +139,16 @@ def _measure(run: ThroughputRun, hold: Hold, replica: Replica) -> None:
                 _at_once(lambda: call(client, engine), callers, alive=lambda: _alive(run, hold))
                 for _ in range(1 if is_slow else rounds)
             ]
-            figures = _figures(batches, callers, slots=engine.slots)
+            disturbed = bool(before or loads.now().calls[replica.name])
+            found.append((_figures(batches, callers, slots=engine.slots), disturbed))
+    _keep(run, found, engine_version=version)
+
+
+def _keep(run: ThroughputRun, found: list[tuple[Figures, bool]], *, engine_version: str) -> None:
+    """All of it or nothing: what broke off half-way is no measurement."""
+    row, now = run.deployment, timezone.now()
+    with transaction.atomic():
+        for figures, disturbed in found:
             measurements.record(
                 figures,
                 run=run.pk,
@@ -144,10 +156,10 @@ def _measure(run: ThroughputRun, hold: Hold, replica: Replica) -> None:
                 weights=row.weights,
                 hardware=row.hardware,
                 engine=row.engine,
-                engine_version=version,
+                engine_version=engine_version,
                 options=row.options,
-                disturbed=bool(before or loads.now().calls[replica.name]),
-                measured_at=timezone.now(),
+                disturbed=disturbed,
+                measured_at=now,
             )
 
 

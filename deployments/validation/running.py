@@ -185,6 +185,8 @@ def _kept(finding: Finding) -> dict[str, Any]:
 
 
 def _evidence(asking_it: _Asking, case: Case, check: Check, answer: str, *, once: str, until: float) -> Evidence | None:
+    """What another model has to say for it, if one has to. The lease is renewed: a check may take its time."""
+    asking_it.hold.renew()
     match check.kind:
         case Kind.SAME_AS:
             return _reference(asking_it, case, check, once=once, until=until)

@@ -22,6 +22,12 @@ from deployments.validation.models import PromptSet, ThroughputRun, ValidationPl
 CHANGERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MAY_NOT = "Your role may read validations, not change or start them."
 SHOWN_RUNS = 30
+BY_API = """curl {url}/prompt-sets \\
+  -H "Authorization: Bearer $MODELPORT_API_KEY" \\
+  -H "Content-Type: application/json" \\
+  -d '{{"name": "smoke", "cases": [{{
+        "prompt": "Say hello.",
+        "checks": [{{"kind": "regex", "value": "(?i)hello"}}]}}]}}'"""
 
 
 @require_safe
@@ -30,7 +36,7 @@ def set_list(request: TeamRequest) -> HttpResponse:
     context = {
         "sets": reports.sets(request.team),
         "may_change": _may_change(request),
-        "api_url": request.build_absolute_uri("/api/v1"),
+        "text": BY_API.format(url=request.build_absolute_uri("/api/v1")),
     }
     return render(request, "deployments/validation/sets.html", context)
 
@@ -195,7 +201,7 @@ def _measure(request: TeamRequest, row: Deployment) -> None:
     except NotNow as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, f"{row.endpoint_model} is being measured; that takes about half a minute.")
+        messages.success(request, f"{row.endpoint_model} is being measured; that takes half a minute or more.")
 
 
 def _may_change(request: TeamRequest) -> bool:
