@@ -33,6 +33,7 @@ from deployments.planning import (
     View,
     Wait,
 )  # fmt: skip
+from deployments.validation import gate
 
 
 def carry_out(actions: Iterable[Action], view: View) -> bool:
@@ -66,7 +67,7 @@ def _do(action: Action, view: View) -> bool:  # noqa: PLR0911, PLR0912 - one arm
             _set(row, surplus_since=surplus.since if surplus else None, surplus_peak=surplus.peak if surplus else 0)
             return False
         case Try():
-            _try(view, action.replica)
+            return _try(view, action.replica)
         case End():
             _end(row, action.replica, crashed=action.crashed)
         case Close():
@@ -150,17 +151,34 @@ def _serve(view: View, replica: Replica) -> bool:
     return True
 
 
-def _try(view: View, replica: Replica) -> None:
-    """No lock and no transaction is held while it is asked."""
+def _try(view: View, replica: Replica) -> bool:
+    """A real prompt, then those of its prompt set. No lock and no transaction is held while it is asked."""
     row = view.row
-    if problem := probing.problem_with(replica):
-        _end(row, replica, crashed=True)
-        back_from_update(row, Reason.UPDATE_FAILED, problem)
-        return
+    outcome = gate.outcome(replica)
+    if outcome is None:
+        if problem := probing.problem_with(replica):
+            _end(row, replica, crashed=True)
+            back_from_update(row, Reason.UPDATE_FAILED, problem)
+            return True
+        outcome = gate.open_for(row, replica)
+    if outcome.waits:
+        if row.reason == Reason.VALIDATING:
+            return False
+        row.restate(Reason.VALIDATING, since=row.status)
+    elif outcome.blocks:
+        _end(row, replica, crashed=False)
+        back_from_update(row, Reason.VALIDATION_FAILED, outcome.detail)
+    else:
+        _take_over(view, replica, outcome.detail)
+    return True
+
+
+def _take_over(view: View, replica: Replica, detail: str) -> None:
+    row = view.row
     version = row.next_version
     assert version is not None  # noqa: S101 - it has a replica that was just tried
     with transaction.atomic():
-        row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED)
+        row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED, detail=detail)
         if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
             raise IllegalTransition("it was asked to go while it was tried")
         adopt(row, version)
@@ -192,6 +210,9 @@ def _give_up_update(view: View, action: GiveUpUpdate) -> None:
             detail = detail or looking.evidence(row, replica)
             if view.of(replica).alive:
                 _end(row, replica, crashed=True)
+    if action.reason == Reason.VALIDATION_FAILED:
+        back_from_update(row, Reason.VALIDATION_FAILED, "The prompt set was not answered in time.")
+        return
     why = Reason(action.reason).label or "Its engine exited by itself"
     back_from_update(row, Reason.UPDATE_FAILED, f"{why}.\n{detail}".strip())
 

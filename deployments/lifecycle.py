@@ -47,6 +47,9 @@ SERVING = frozenset({Status.READY, Status.UPDATING})
 DEADLINES_S = MappingProxyType({Status.PENDING: 120, Status.DOWNLOADING: 6 * 3600, Status.STOPPING: 60})
 STARTS = frozenset({Status.STARTING, Status.WAKING, Status.UPDATING})
 QUEUE_DEADLINE_S = 15 * 60
+# How long a validation may ask; and how long an update waits for it, which is a little more.
+VALIDATION_S = 15 * 60
+VALIDATION_DEADLINE_S = VALIDATION_S + 60
 
 
 class Reason(models.TextChoices):
@@ -72,6 +75,8 @@ class Reason(models.TextChoices):
     IDLE = "idle", "No call for the idle window"
     CALLED = "called", "A call woke it"
     UPDATE_ASKED = "update_asked", "An update was asked for; its engine starts beside the old one"
+    VALIDATING = "validating", "The new version answers its prompt set; the one before takes the calls meanwhile"
+    VALIDATION_FAILED = "validation_failed", "The new version did not pass its prompt set; the version before goes on"
     UPDATED = "updated", "The new version answered a real prompt and takes the calls"
     UPDATE_FAILED = "update_failed", "The update failed; the version before goes on"
     UPDATE_TAKEN_BACK = "update_taken_back", "The update was taken back before it took any call"

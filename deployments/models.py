@@ -10,7 +10,25 @@ from accounts.models import Team
 from catalog.models import Hardware, Model, Weights
 from deployments import news
 from deployments.errors import IllegalTransition
-from deployments.lifecycle import DEADLINES_S, MOVES, QUEUE_DEADLINE_S, QUIET, SETTLED, STARTS, Reason, Status
+from deployments.lifecycle import (
+    DEADLINES_S,
+    MOVES,
+    QUEUE_DEADLINE_S,
+    QUIET,
+    SETTLED,
+    STARTS,
+    VALIDATION_DEADLINE_S,
+    Reason,
+    Status,
+)  # fmt: skip
+from deployments.validation.models import (  # noqa: F401 - tables of this app, kept beside their work
+    CaseResult,
+    Edition,
+    PromptSet,
+    ThroughputRun,
+    ValidationPlan,
+    ValidationRun,
+)
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -92,6 +110,8 @@ class Deployment(models.Model):
         """When this state, entered at that moment for that reason, is given up; None: it may last."""
         if reason == Reason.NO_CAPACITY and status not in QUIET:
             return moment + timedelta(seconds=QUEUE_DEADLINE_S)
+        if reason == Reason.VALIDATING and status == Status.UPDATING:
+            return moment + timedelta(seconds=VALIDATION_DEADLINE_S)
         if status in STARTS:
             return moment + timedelta(seconds=self.start_deadline_s)
         seconds = DEADLINES_S.get(Status(status))

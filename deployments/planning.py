@@ -180,15 +180,25 @@ def is_in_motion(view: View) -> bool:
     row = view.row
     if row.status == Status.STOPPED:
         return False
-    if row.stop_asked_at or (row.status in IN_MOTION and row.queued_at is None and not _pausing(view)):
+    waits = row.queued_at is not None or _pausing(view) or _is_validating(row)
+    if row.stop_asked_at or (row.status in IN_MOTION and not waits):
         return True
-    return any(_is_moving(view, replica) for replica in view.replicas)
+    return any(_is_moving(view, replica) for replica in view.replicas if not _is_asked(view, replica))
 
 
 def is_overdue(view: View) -> bool:
     row = view.row
     deadline_at = row.deadline_at or row.deadline_from(row.status_since, status=row.status, reason=row.reason)
     return deadline_at is not None and view.now > deadline_at
+
+
+def _is_validating(row: Deployment) -> bool:
+    """Minutes may pass, and who validates rings at their end: nobody has to follow it."""
+    return row.status == Status.UPDATING and row.reason == Reason.VALIDATING
+
+
+def _is_asked(view: View, replica: Replica) -> bool:
+    return _is_validating(view.row) and replica.version_id == view.row.next_version_id and not replica.remove_asked_at
 
 
 def _pausing(view: View) -> bool:
@@ -403,7 +413,8 @@ def _updating(view: View) -> Iterator[Action]:
     yield from _growing(others, _staying(others))
     mine = [replica for replica in trial if replica.remove_asked_at is None]
     if is_overdue(view):
-        yield GiveUpUpdate(Reason.START_TIMEOUT, "")
+        late = Reason.VALIDATION_FAILED if row.reason == Reason.VALIDATING else Reason.START_TIMEOUT
+        yield GiveUpUpdate(late, "")
     elif not mine:
         yield Start(1, trial=True)
     elif view.of(mine[0]).seen == Seen.READY:

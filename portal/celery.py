@@ -22,8 +22,18 @@ app.conf.update(
         "gateway.forget_old": {"task": "gateway.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
         "catalog.sweep_uploads": {"task": "catalog.sweep_uploads", "schedule": 15.0, "options": {"expires": 15}},
         "catalog.forget_uploads": {"task": "catalog.forget_uploads", "schedule": 600.0, "options": {"expires": 600}},
+        "deployments.sweep_validations": {
+            "task": "deployments.sweep_validations",
+            "schedule": 5.0,
+            "options": {"expires": 5},
+        },
+        "deployments.forget_validations": {
+            "task": "deployments.forget_validations",
+            "schedule": 86400.0,
+            "options": {"expires": 3600},
+        },
         "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
     },
 )
 app.autodiscover_tasks()
-app.autodiscover_tasks(["catalog.uploads"])
+app.autodiscover_tasks(["catalog.uploads", "deployments.validation"])

@@ -193,6 +193,9 @@ ENGINE_THREADS = env_int("ENGINE_THREADS", 2)
 # Tells the engines of this copy of the portal from those of others on the same machine.
 INSTANCE_ID = env_str("INSTANCE_ID", "dev")
 
+# Where a worker finds the portal's own /v1, for the calls of validations.
+GATEWAY_URL = env_str("GATEWAY_URL", f"http://127.0.0.1:{PORT}")
+
 # --- gateway ----------------------------------------------------------------------------------------------------
 # How long a call for a deployment that is starting or asleep is held before it is answered with 503.
 GATEWAY_HOLD_S = env_int("GATEWAY_HOLD_S", 30)

@@ -16,6 +16,8 @@ PAGES = {
     "model-open-no-key": "/models/deepseek-v4-pro/",
     "deploy": "/deployments/new?model=smollm2-135m-instruct",
     "deployments": "/deployments/",
+    "prompt-sets": "/deployments/prompt-sets/",
+    "prompt-set-new": "/deployments/prompt-sets/new/",
     "playground": "/playground/?model=smollm2-135m-instruct",
     "costs": "/billing/",
     "upload": "/weights/upload",
