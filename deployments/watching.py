@@ -12,7 +12,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import FrameType
@@ -34,7 +34,7 @@ STREAM_S = 60.0
 ALIVE_EVERY_S = 15.0
 AGAIN_AFTER_MS = 1000
 SHORTEST_PAUSE_S = 0.15
-# A page that takes long to render is rendered less often: it gets this part of a thread at most.
+# A page that takes long to render is looked at less often: while no news come it gets this part of a thread at most.
 PART_OF_A_THREAD = 1 / 10
 # What the last viewer leaves behind is kept for so long: a page that is reloaded comes again at once.
 LINGER_S = 5.0
@@ -74,7 +74,8 @@ class Hub:
         """A seat is free, and the process is not about to end."""
         return not self.closing.is_set() and len(self._seats) < settings.LIVE_VIEWERS
 
-    def _take_seat(self) -> Seat | None:
+    def take_seat(self) -> Seat | None:
+        """None if there is no room."""
         if not self.has_room:
             return None
         if self._lingering:
@@ -96,12 +97,12 @@ class Hub:
     def viewers(self) -> int:
         return len(self._seats)
 
-    async def stream(self, look: Callable[[Seat], Frame]) -> AsyncIterator[bytes]:
+    def stream(self, look: Callable[[Seat], Frame]) -> "Events":
         """Events until there is nothing more to come, the viewer is gone, the process ends, or a minute is over. The
         seat is taken with the first event: who is gone before that has none. No event at all: no seat was free."""
-        seat = self._take_seat()
-        if seat is None:
-            return
+        return Events(self, look)
+
+    async def events(self, seat: Seat, look: Callable[[Seat], Frame]) -> AsyncGenerator[bytes, None]:
         try:
             yield f"retry: {AGAIN_AFTER_MS}\n\n".encode()
             end, spoken = time.monotonic() + STREAM_S, time.monotonic()
@@ -121,7 +122,8 @@ class Hub:
                     yield b": still here\n\n"
                     spoken = time.monotonic()
                 took_s = time.monotonic() - began
-                await self._pause(seat, frame.pause_s, least_s=max(SHORTEST_PAUSE_S, took_s / PART_OF_A_THREAD))
+                pause_s = max(frame.pause_s, took_s / PART_OF_A_THREAD)
+                await self._pause(seat, pause_s, least_s=max(SHORTEST_PAUSE_S, took_s))
         finally:
             self._leave(seat)
 
@@ -196,6 +198,33 @@ def _close(threads: ThreadPoolExecutor, mine: dict[int, BaseDatabaseWrapper]) ->
     threads.shutdown(wait=True, cancel_futures=True)
     for connection in mine.values():
         connection.close()
+
+
+class Events:
+    """A stream's events. Closing it, from whatever thread, gives its seat back at once."""
+
+    def __init__(self, hub: Hub, look: Callable[[Seat], Frame]) -> None:
+        self._hub, self._look, self._loop = hub, look, asyncio.get_running_loop()
+        self._events: AsyncGenerator[bytes, None] | None = None
+        self._is_closed = False
+
+    def __aiter__(self) -> "Events":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._events is None:
+            seat = None if self._is_closed else self._hub.take_seat()
+            if seat is None:
+                raise StopAsyncIteration
+            self._events = self._hub.events(seat, self._look)
+        return await anext(self._events)
+
+    def close(self) -> None:
+        self._is_closed = True
+        events, self._events = self._events, None
+        if events is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and all is gone with it
+                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(events.aclose()))
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
