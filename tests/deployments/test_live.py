@@ -129,9 +129,7 @@ def test_larger_hardware_is_a_link_to_the_form_that_has_it_chosen(client: Client
 
 
 @pytest.mark.parametrize("step", ["", "log", "hardware", "nonsense"])
-def test_a_step_that_is_no_button_here_is_404_and_starts_nothing(
-    client: Client, member: Membership, step: str
-) -> None:
+def test_a_step_that_is_no_button_here_is_404_and_starts_nothing(client: Client, member: Membership, step: str) -> None:
     row = failed(member.team, Reason.CRASH_LOOP)
     assert client.post(f"/deployments/{row.pk}/next-step/", {"step": step}).status_code == 404
     row.refresh_from_db()
