@@ -26,7 +26,8 @@ from deployments.models import Deployment, Replica
 DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 ALL = 1000
 LONGEST_SEARCH = 200
-MORE_EVENTS_S = 5
+ASK_AGAIN_S = 5
+SIGNED_OUT = "You are signed out. Sign in again."
 
 
 @require_safe
@@ -45,12 +46,11 @@ def deployment_list(request: TeamRequest) -> HttpResponse:
 async def list_stream(request: HttpRequest) -> HttpResponseBase:
     """Server-sent events for the list."""
 
-    def watched() -> List | None:
+    def watched() -> List | HttpResponse:
         membership = http.current_membership(request)
-        return _list(request, membership) if membership else None
+        return _list(request, membership) if membership else _refused(401, SIGNED_OUT)
 
-    page = await sync_to_async(_asked)(watched)
-    return _stream(page)
+    return _stream(await sync_to_async(_asked)(watched))
 
 
 @require_safe
@@ -84,12 +84,13 @@ async def deployment_stream(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """Server-sent events for one tab: `parts` (a list of HTML, each with the id of what it replaces), `log` (more
     lines), `over`. 503: every seat is taken; the page asks for itself, then."""
 
-    def watched() -> Page | None:
+    def watched() -> Page | HttpResponse:
         membership = http.current_membership(request)
         if membership is None:
-            return None
+            return _refused(401, SIGNED_OUT)
         if live.own(membership.team, pk) is None:
-            raise Http404
+            # Not raised: Django would render its page in a thread that keeps a database connection.
+            return _refused(404, "There is no such deployment.")
         tab = request.GET.get("tab", LIVE)
         shown = _shown(request, tab if tab in TABS else LIVE)
         return Page(
@@ -101,8 +102,7 @@ async def deployment_stream(request: HttpRequest, pk: UUID) -> HttpResponseBase:
             sent=_seen(request.GET.get("seen", "")),
         )
 
-    page = await sync_to_async(_asked)(watched)
-    return _stream(page)
+    return _stream(await sync_to_async(_asked)(watched))
 
 
 @require_safe
@@ -148,17 +148,22 @@ def next_step(request: TeamRequest, pk: UUID) -> HttpResponse:
     return redirect("deployment-detail", pk)
 
 
-def _stream(page: Page | List | None) -> HttpResponseBase:
-    if page is None:
-        return HttpResponse("You are signed out. Sign in again.", status=401, content_type="text/plain")
+def _stream(page: Page | List | HttpResponse) -> HttpResponseBase:
+    if isinstance(page, HttpResponse):
+        return page
     hub = watching.hub_for_this_loop()
     if not hub.has_room:
-        text = "Every seat is taken: ask for the page itself every few seconds."
-        return HttpResponse(text, status=503, content_type="text/plain", headers={"retry-after": str(MORE_EVENTS_S)})
+        full = _refused(503, "Every seat is taken: ask for the page itself every few seconds.")
+        full.headers["retry-after"] = str(ASK_AGAIN_S)
+        return full
     answer = StreamingHttpResponse(hub.stream(page.frame), content_type="text/event-stream")
     answer.headers["cache-control"] = "no-store"
     answer.headers["x-accel-buffering"] = "no"
     return answer
+
+
+def _refused(status: int, text: str) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain")
 
 
 def _asked(watched: Any) -> Any:
