@@ -19,7 +19,7 @@ from accounts.models import Membership, Role
 from catalog import snippets
 from deployments import live, logs, overview, remedies, status, watching
 from deployments.errors import BadOption, NotNow
-from deployments.lifecycle import Step
+from deployments.lifecycle import Status, Step
 from deployments.live import LIVE, LOGS, TABS, Eyes, List, Page, Shown
 from deployments.models import Deployment, Replica
 
@@ -74,7 +74,7 @@ def deployment_detail(request: TeamRequest, pk: UUID, tab: str = LIVE) -> HttpRe
     }
     if tab == LOGS:
         context |= page.log(report)
-    if tab == LIVE and not report.is_over:
+    if tab == LIVE and not report.is_over and report.row.status != Status.FAILED:
         context["snippets"] = snippets.of(row.endpoint_model, base_url=request.build_absolute_uri("/v1"))
     return render(request, "deployments/detail.html", context)
 

@@ -106,6 +106,7 @@ def test_a_failure_names_its_cause_the_line_that_says_it_what_it_cost_and_the_ne
     assert "This attempt has cost" in page
     assert "Halve the context to 1024 tokens and start again" in page
     assert "none that is larger is offered here for this model" in page
+    assert "Call it" not in page
     client.post(f"/deployments/{row.pk}/next-step/", {"step": "context"})
     row.refresh_from_db()
     assert (row.status, row.options["context_tokens"]) == (Status.PENDING, 1024)
