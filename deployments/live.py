@@ -71,7 +71,7 @@ class Page:
         row = own(self.eyes.team, self.pk)
         if row is None:
             return Frame([], 0, is_over=True)
-        report = status.of(row)
+        report = status.at_a_glance(row)
         fresh = [html for name, html in self.parts(report).items() if self._is_new(name, html)]
         events: list[tuple[str, object]] = [("parts", fresh)] if fresh else []
         if self.shown.tab == LOGS and self.shown.before is None and (more := self._log_since(report)):
@@ -84,7 +84,7 @@ class Page:
         drawn = {"head": _draw(PAGE, "head", given), "timeline": _draw(PAGE, "timeline", given)}
         match self.shown.tab:
             case "live":
-                facts = {"figures": figures.of(report.row, report.replicas), "costs": costs.of(report)}
+                facts = {"figures": figures.of(report.row, report.replicas), "costs": costs.lately(report)}
                 drawn["now"] = _draw(PAGE, "now", given | facts)
                 drawn["replicas"] = _draw(PAGE, "replicas", given | {"replicas": _replicas(report, REPLICAS)})
             case "logs":

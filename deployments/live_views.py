@@ -59,7 +59,7 @@ def deployment_detail(request: TeamRequest, pk: UUID, tab: str = LIVE) -> HttpRe
     """One tab of the page, or its parts alone for a page that asks for them itself."""
     row = _own(request, pk)
     page = Page(pk, _eyes(request, request.membership), _shown(request, tab))
-    report = status.of(row)
+    report = status.at_a_glance(row)
     parts = page.parts(report)
     if _is_poll(request):
         return HttpResponse("".join(parts.values()))

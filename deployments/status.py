@@ -93,9 +93,12 @@ def standing(team: Team) -> list[Report]:
 
 
 def of(deployment: Deployment) -> Report:
-    rows = Deployment.objects.filter(pk=deployment.pk)
-    rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
-    return _reports(deployment.team, rows.prefetch_related(_live_replicas()))[0]
+    return _reports(deployment.team, _alone(deployment))[0]
+
+
+def at_a_glance(deployment: Deployment) -> Report:
+    """The same without what it has cost so far, as in `standing`."""
+    return _reports(deployment.team, _alone(deployment), cost=Value(Decimal(0)))[0]
 
 
 def usual_start_s(*, hardware_slug: str) -> float | None:
@@ -104,6 +107,12 @@ def usual_start_s(*, hardware_slug: str) -> float | None:
     latest = starts.order_by("-created_at").values_list("started_at", "ready_at")[:20]
     seconds = sorted((ready - started).total_seconds() for started, ready in latest if started and ready)
     return seconds[len(seconds) // 2] if seconds else None
+
+
+def _alone(deployment: Deployment) -> QuerySet[Deployment]:
+    rows = Deployment.objects.filter(pk=deployment.pk)
+    rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
+    return rows.prefetch_related(_live_replicas())
 
 
 def _live_replicas() -> "Prefetch[str]":

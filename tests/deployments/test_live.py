@@ -250,3 +250,18 @@ def _bill(row: Deployment, *, seconds_ago: int, seconds: int) -> None:
         ended_at=begin + timedelta(seconds=seconds),
         prices={"compute.seconds": Decimal("0.00001")},
     )
+
+
+def test_the_cost_tab_sums_the_ledger_on_the_teams_clock(client: Client, member: Membership) -> None:
+    member.team.time_zone = "Asia/Kolkata"  # whose hours begin at half past UTC's
+    member.team.save()
+    row = deployed(member.team)
+    Deployment.objects.filter(pk=row.pk).update(created_at=timezone.now() - timedelta(days=70))
+    _bill(row, seconds_ago=0, seconds=50)
+    _bill(row, seconds_ago=61 * 60, seconds=40)
+    _bill(row, seconds_ago=63 * 24 * 3600, seconds=30)
+    page = client.get(f"/deployments/{row.pk}/cost/").content.decode()
+    assert "Asia/Kolkata" in page
+    assert re.search(r"This hour</dt><dd title=\"exactly \$0.000500+\">\$0.0005<", page)
+    assert re.search(r"Ever</dt><dd title=\"exactly \$0.00120+\">\$0.0012<", page)
+    assert "Not awake in the last hour." in page
