@@ -90,6 +90,11 @@ class Step(models.TextChoices):
 
     RETRY = "retry", "Start again"
     SETTINGS = "settings", "Change its settings"
+    CONTEXT = "context", "Halve the context and start again"
+    DEADLINE = "deadline", "Double the start deadline and start again"
+    HARDWARE = "hardware", "Choose larger hardware"
+    WEIGHTS = "weights", "Free some weights"
+    LOG = "log", "Read the log"
 
 
 # What to do next about a failure, and the button for it.
@@ -97,13 +102,27 @@ NEXT_STEPS = MappingProxyType(
     {
         Reason.NO_CAPACITY: (Step.RETRY, "Stop something on this hardware, or ask the operator for more capacity."),
         Reason.CRASH_LOOP: (Step.RETRY, "The evidence below is the engine's own; starting again gives it all tries."),
-        Reason.START_TIMEOUT: (Step.SETTINGS, "Give it a later start deadline, or less to load."),
-        Reason.OUT_OF_MEMORY: (Step.SETTINGS, "Ask for less context or fewer calls at once, or take larger hardware."),
-        Reason.TOO_LARGE: (Step.SETTINGS, "Choose smaller weights, or deploy on hardware with more memory."),
-        Reason.DISK_FULL: (Step.RETRY, "The operator has to make room on the portal's disk; then start again."),
+        Reason.START_TIMEOUT: (Step.DEADLINE, "Give it a later start deadline, or less to load."),
+        Reason.OUT_OF_MEMORY: (Step.CONTEXT, "Ask for less context or fewer calls at once, or take larger hardware."),
+        Reason.TOO_LARGE: (Step.HARDWARE, "Choose smaller weights, or deploy on hardware with more memory."),
+        Reason.DISK_FULL: (Step.WEIGHTS, "Give up weights that nobody needs, or ask the operator to make room."),
         Reason.BAD_OPTION: (Step.SETTINGS, "Change the option that the evidence names."),
         Reason.BAD_WEIGHTS: (Step.SETTINGS, "Choose another revision of the weights, or put the file right."),
         Reason.BACKEND_REFUSED: (Step.RETRY, "The evidence is the backend's own; start again once that is put right."),
         Reason.NO_WORKER: (Step.RETRY, "See that a worker runs; then start again."),
     }
 )  # fmt: skip
+# What else may help: further buttons beside that one, after it. All that can fail has its log.
+FURTHER_STEPS = MappingProxyType(
+    {
+        Reason.NO_CAPACITY: (Step.HARDWARE,),
+        Reason.CRASH_LOOP: (Step.SETTINGS, Step.LOG),
+        Reason.START_TIMEOUT: (Step.SETTINGS, Step.LOG),
+        Reason.OUT_OF_MEMORY: (Step.HARDWARE, Step.SETTINGS, Step.LOG),
+        Reason.TOO_LARGE: (Step.SETTINGS,),
+        Reason.DISK_FULL: (Step.RETRY, Step.LOG),
+        Reason.BAD_OPTION: (Step.LOG, Step.RETRY),
+        Reason.BAD_WEIGHTS: (Step.LOG, Step.RETRY),
+        Reason.BACKEND_REFUSED: (Step.LOG,),
+    }
+)

@@ -10,7 +10,7 @@ from django.db.models import Max, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from deployments import capacity, causes, loads
+from deployments import capacity, causes, loads, logs
 from deployments.backends import Observation, Seen, backends
 from deployments.causes import Cause
 from deployments.lifecycle import Status
@@ -91,7 +91,8 @@ def followed() -> set[int]:
 
 
 def evidence(row: Deployment, replica: Replica) -> str:
-    return "\n".join(backends[row.backend].log(replica.name, lines=EVIDENCE_LINES))
+    """Its last lines, as people may see them."""
+    return "\n".join(logs.tail(row, replica, lines=EVIDENCE_LINES))
 
 
 def _live(**where: object) -> QuerySet[Replica]:

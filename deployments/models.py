@@ -3,6 +3,7 @@
 import uuid
 from datetime import datetime, timedelta
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -245,3 +246,44 @@ class GatewayReport(models.Model):
 
     def __str__(self) -> str:
         return self.reporter
+
+
+class CallTally(models.Model):
+    """The calls of one deployment that ended within ten seconds: for its page, never for a bill. Kept for a day."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="tallies", db_index=False)
+    at = models.DateTimeField(db_index=True, help_text="When the ten seconds began.")
+    calls = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0, help_text="Answered with 500 or more.")
+    tokens_in = models.PositiveBigIntegerField(default=0)
+    tokens_out = models.PositiveBigIntegerField(default=0)
+    first_token = ArrayField(
+        models.PositiveIntegerField(),
+        default=list,
+        help_text="How many streams began within each of tallies.BOUNDS_MS.",
+    )
+
+    class Meta:
+        verbose_name_plural = "call tallies"
+        constraints = [models.UniqueConstraint(fields=["deployment", "at"], name="one_tally_per_ten_seconds")]
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls at {self.at:%H:%M:%S}"
+
+
+class Orphan(models.Model):
+    """An engine that ran without a live row and was removed: what, when, since when it ran."""
+
+    backend = models.CharField(max_length=40)
+    name = models.CharField(max_length=80, help_text="Its tag at the backend.")
+    found_at = models.DateTimeField(default=timezone.now)
+    ran_since = models.DateTimeField(null=True, help_text="The engine process's own start, if the backend knew it.")
+    gone_at = models.DateTimeField(null=True, help_text="When the backend listed it no more; empty: it is still there.")
+    belonged_to = models.CharField(max_length=140, blank=True, help_text="Whose replica it had been, if a row says so.")
+
+    class Meta:
+        ordering = ["-found_at"]
+        constraints = [models.UniqueConstraint(fields=["backend", "name"], name="one_report_per_orphan")]
+
+    def __str__(self) -> str:
+        return self.name

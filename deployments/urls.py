@@ -1,12 +1,21 @@
 from django.urls import path
 
-from deployments import version_views, views
+from deployments import live_views, version_views, views
+from deployments.live import COST, LIVE, LOGS, VERSIONS
 from deployments.validation import views as validation
 
 urlpatterns = [
-    path("", views.deployment_list, name="deployment-list"),
+    path("", live_views.deployment_list, name="deployment-list"),
+    path("stream", live_views.list_stream, name="deployment-list-stream"),
     path("new", views.deploy_new, name="deploy-new"),
-    path("<uuid:pk>/", views.deployment_detail, name="deployment-detail"),
+    path("<uuid:pk>/", live_views.deployment_detail, {"tab": LIVE}, name="deployment-detail"),
+    path("<uuid:pk>/logs/", live_views.deployment_detail, {"tab": LOGS}, name="deployment-logs"),
+    path("<uuid:pk>/versions/", live_views.deployment_detail, {"tab": VERSIONS}, name="deployment-versions"),
+    path("<uuid:pk>/cost/", live_views.deployment_detail, {"tab": COST}, name="deployment-cost"),
+    path("<uuid:pk>/stream", live_views.deployment_stream, name="deployment-stream"),
+    path("<uuid:pk>/logs/more", live_views.log_more, name="deployment-log-more"),
+    path("<uuid:pk>/logs/engine.log", live_views.log_text, name="deployment-log-text"),
+    path("<uuid:pk>/next-step/", live_views.next_step, name="deployment-next-step"),
     path("<uuid:pk>/settings/", version_views.deployment_settings, name="deployment-settings"),
     path("<uuid:pk>/rollback/", version_views.deployment_rollback, name="deployment-rollback"),
     path("<uuid:pk>/stop/", views.deployment_stop, name="deployment-stop"),

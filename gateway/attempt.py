@@ -143,6 +143,7 @@ def close(asking: Asking, status: int, code: str = "") -> None:
     asking.closed = True
     entry = asking.entry
     entry.status, entry.code = status, code
+    entry.deployment_id = entry.deployment_id or asking.wait.deployment_id
     billed = asking.answer.tally if asking.answer.receipt else None
     if asking.admission is not None:
         asking.runtime.admissions.pop(asking.admission.id, None)
@@ -233,6 +234,7 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     runtime.begin(row.id, tally, target)
     entry = asking.entry
     entry.model, entry.target, entry.path = target.model, target.where, row.path
+    entry.deployment_id = target.deployment_id
     call = _Call(asking, row, target, tally, source, writer)
     return call, most_output if let_in.capped and asked.has_output else None
 

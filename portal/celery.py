@@ -18,6 +18,7 @@ app.conf.update(
     timezone="UTC",
     beat_schedule={
         "deployments.sweep": {"task": "deployments.sweep", "schedule": 5.0, "options": {"expires": 5}},
+        "deployments.forget_old": {"task": "deployments.forget_old", "schedule": 600.0, "options": {"expires": 600}},
         "billing.sweep": {"task": "billing.sweep", "schedule": 10.0, "options": {"expires": 10}},
         "gateway.forget_old": {"task": "gateway.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
         "catalog.sweep_uploads": {"task": "catalog.sweep_uploads", "schedule": 15.0, "options": {"expires": 15}},

@@ -190,6 +190,11 @@ DEPLOYMENT_BACKENDS = {
     },
 }
 ENGINE_THREADS = env_int("ENGINE_THREADS", 2)
+# How long the logs of engines that have ended are kept, in days; and of how many engines of one deployment at most.
+ENGINE_LOG_DAYS = env_int("ENGINE_LOG_DAYS", 14)
+ENGINE_LOGS_KEPT = env_int("ENGINE_LOGS_KEPT", 20)
+# How many open pages one web process keeps up to date; the pages beyond that ask for themselves every few seconds.
+LIVE_VIEWERS = env_int("LIVE_VIEWERS", 200)
 # Tells the engines of this copy of the portal from those of others on the same machine.
 INSTANCE_ID = env_str("INSTANCE_ID", "dev")
 

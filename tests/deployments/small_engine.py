@@ -57,10 +57,14 @@ parser.add_argument("--deaf", action="store_true", help="ignores SIGTERM")
 parser.add_argument("--refuse", action="store_true", help="answers prompts with 500")
 parser.add_argument("--answers", default="", help="what it answers to every prompt")
 parser.add_argument("--says", default="", help="a last line before it exits at once")
+parser.add_argument("--tell-key", action="store_true", help="writes its key into its log")
 parser.add_argument("--asked", default="", help="what the real engine would have been asked for")
 asked = parser.parse_args()
 with open(asked.key_file, encoding="utf-8") as file:
-    print("has a key of", len(file.read()), "characters", flush=True)
+    key = file.read()
+    print("has a key of", len(key), "characters", flush=True)
+if asked.tell_key:
+    print("the key is", key, flush=True)
 print("portal secrets in its environment:", "SECRET_KEY" in os.environ or "DATABASE_URL" in os.environ, flush=True)
 if asked.says:
     print(asked.says.replace("_", " "), flush=True)

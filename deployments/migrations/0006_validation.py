@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
-        ("deployments", "0004_scaling_and_versions"),
+        ("deployments", "0005_live_page"),
     ]
 
     operations = [
