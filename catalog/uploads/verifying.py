@@ -45,7 +45,7 @@ def _verify(draft: Draft) -> None:
     whole = contents.check_set(files)
     base = _base_weights(draft.base, is_needed=whole.is_adapter)
     if whole.is_adapter and base:
-        contents.check_fits(whole, _header_of(base))
+        contents.check_fits(whole, header_of(base))
     storing.store(draft, whole, digests, base=base)
 
 
@@ -103,7 +103,7 @@ def _base_weights(base: Model | None, *, is_needed: bool) -> Weights | None:
     return found
 
 
-def _header_of(weights: Weights) -> Header:
+def header_of(weights: Weights) -> Header:
     """Of weights that are here already: one file, or all files of a folder."""
     path = Path(weights.path)
     if path.is_file():

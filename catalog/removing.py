@@ -1,0 +1,36 @@
+"""Weights that a team no longer wants: their files go at once, and their content with the last that has it."""
+
+from django.db import transaction
+from django.db.models import Q
+
+from accounts import audit
+from catalog import offers, store
+from catalog.errors import InUse
+from catalog.lifecycle import Reason, Status
+from catalog.models import Offer, Weights
+
+
+def users_of(weights: Weights) -> list[str]:
+    """What still needs them, by name: deployments that are not stopped, adapters on top."""
+    uses = Q(weights=weights) | Q(version__weights=weights) | Q(next_version__weights=weights)
+    deployments = weights.model.deployments.filter(uses).exclude(status="stopped").select_related("team")
+    adapters = weights.adapters.exclude(status=Status.REMOVED).filter(kind=Weights.Kind.ADAPTER).select_related("model")
+    return [*(str(one) for one in deployments), *(f"the adapter {one.model.name}" for one in adapters)]
+
+
+def remove(weights: Weights, *, actor: str) -> None:
+    """Gone, files and all; the row stays to say what ran. InUse names what still needs them. Safe to call twice."""
+    with transaction.atomic():
+        row = Weights.objects.select_for_update(of=("self",)).select_related("model", "team").get(pk=weights.pk)
+        if row.status != Status.REMOVED:
+            if users := users_of(row):
+                names = ", ".join(users[:5])
+                raise InUse(f"{row} can't be removed while it is used by {names}. Stop or remove that first.")
+            Offer.objects.filter(weights=row).delete()
+            row.move(Status.REMOVED, since=row.status, reason=Reason.REMOVE_ASKED)
+            row.files.update(blob=None)
+            offers.offer_newest(row.model)
+            audit.record(row.team, actor=actor, verb="removed the weights", subject=str(row))
+    store.drop(weights.pk)
+    store.forget_unused()
+    weights.refresh_from_db()
