@@ -72,7 +72,7 @@ def of(team: Team) -> QuerySet[Weights]:
 
 
 def card(row: Weights) -> Card:
-    return Card(row, used_by=tuple(removing.users_of(row)), can_deploy=bool(row.offers.all()) and row.is_ready)
+    return Card(row, used_by=tuple(removing.users_of(row)), can_deploy=bool(row.offers.all()))
 
 
 def annotate(weights: Weights, notes: str, *, actor: str) -> None:

@@ -131,9 +131,10 @@ def _work(weights: Weights) -> None:
 def _fail(weights: Weights, reason: Reason, detail: str) -> None:
     """Failed, unless somebody removed it meanwhile; what is still on the disk is counted."""
     weights.refresh_from_db()
-    with contextlib.suppress(IllegalMove):
+    with contextlib.suppress(IllegalMove), transaction.atomic():
         weights.move(Status.FAILED, since=weights.status, reason=reason, detail=detail)
         _set(weights, bytes_done=_bytes_here(weights))
+        offers.offer_newest(weights.model)
         log.info("the import %s failed: %s", weights.pk, reason)
 
 

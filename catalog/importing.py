@@ -5,7 +5,7 @@ downloaded or any hardware is asked for; begin() writes the wish, and fetching.p
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -101,16 +101,22 @@ def preflight(team: Team, text: str, *, revision: str = "", file: str = "") -> F
     )
 
 
-def begin(team: Team, text: str, *, revision: str = "", file: str = "", notes: str = "", actor: str) -> Weights:
+def begin(
+    team: Team, text: str, *, revision: str = "", file: str = "", said: str = "", notes: str = "", actor: str
+) -> Weights:
     """The wish for these weights, pinned to a commit, after another preflight. What is here or on its way already is
-    returned as it is. Raises Refused or HubError; the caller rings for a worker."""
+    returned as it is. `said` is the branch or tag that led to the commit. Raises Refused or HubError; the caller rings
+    for a worker."""
     found = preflight(team, text, revision=revision, file=file)
+    if said and huggingface.REVISION.fullmatch(said):
+        found = replace(found, revision=said)
     with transaction.atomic():
         Team.objects.select_for_update(no_key=True).get(pk=team.pk)
         if again := _already(team, found.repo, found.commit, found.variant):
             return again
         _check_room(team, found.size_bytes, found.known_bytes)
         weights = _rows(team, found, notes=notes, actor=actor)
+        offers.offer_newest(weights.model)
         audit.record(team, actor=actor, verb="began the import of", subject=f"{found.repo} {weights.revision}")
     return weights
 
@@ -127,6 +133,7 @@ def retry(weights: Weights, *, actor: str) -> None:
         except IllegalMove:
             return
         Weights.objects.filter(pk=weights.pk).update(progress_at=timezone.now())
+        offers.offer_newest(weights.model)
         audit.record(weights.team, actor=actor, verb="tried again the import of", subject=str(weights))
 
 

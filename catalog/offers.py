@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from django.db.models import QuerySet
 
 from accounts import sealing
-from catalog.lifecycle import Status
+from catalog.lifecycle import WORKED_ON, Status
 from catalog.models import Hardware, Model, Offer, Weights
 
 GIB = 1024**3
@@ -44,9 +44,10 @@ def deployable_offer(model: Model) -> Offer | None:
 
 
 def offer_newest(model: Model) -> None:
-    """The newest version that is ready, and that an engine here loads, is what Deploy starts; none: no offer."""
-    ready = model.weights.filter(status=Status.READY, kind=Weights.Kind.FULL, format__in=ENGINES)
-    newest = ready.order_by("-version").first()
+    """The newest version that is ready, and that an engine here loads, is what Deploy starts; while there is none, the
+    newest that is on its way: what is deployed then waits for it. None: no offer."""
+    loadable = model.weights.filter(kind=Weights.Kind.FULL, format__in=ENGINES).order_by("-version")
+    newest = loadable.filter(status=Status.READY).first() or loadable.filter(status__in=WORKED_ON).first()
     if newest is None:
         model.offers.filter(path=Offer.Path.DEPLOYABLE).delete()
         return

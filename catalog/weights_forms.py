@@ -17,6 +17,7 @@ class ImportForm(forms.Form):
         max_length=100, required=False, help_text="A branch, a tag or a commit. Empty: the newest."
     )
     file = forms.CharField(max_length=300, required=False, widget=forms.HiddenInput)
+    said = forms.CharField(max_length=100, required=False, widget=forms.HiddenInput, help_text="How it was asked for.")
 
     def query(self) -> str:
         """As the address of this page has it."""
@@ -25,7 +26,7 @@ class ImportForm(forms.Form):
 
 class NotesForm(forms.Form):
     notes = forms.CharField(
-        required=False, max_length=10_000, widget=forms.Textarea(attrs={"rows": 4}),
+        required=False, max_length=10_000, widget=forms.Textarea(attrs={"rows": 4, "aria-label": "Notes"}),
         help_text="What they are good for, how they were made.",
     )  # fmt: skip
 

@@ -145,7 +145,12 @@ def _begin(request: TeamRequest) -> HttpResponse:
     asked = form.cleaned_data
     try:
         weights = importing.begin(
-            request.team, asked["repo"], revision=asked["revision"], file=asked["file"], actor=request.user.email
+            request.team,
+            asked["repo"],
+            revision=asked["revision"],
+            file=asked["file"],
+            said=asked["said"],
+            actor=request.user.email,
         )
     except CatalogError as error:
         return _import_page(request, form, error=error, status=400)

@@ -97,7 +97,7 @@ def _base_weights(base: Model | None, *, is_needed: bool) -> Weights | None:
             raise BadWeights("A LoRA adapter needs its base model: choose it, and verify again.")
         return None
     offer = offers.deployable_offer(base)
-    found = offer.weights if offer else None
+    found = offer.weights if offer and offer.weights and offer.weights.is_ready else None
     if found is None and is_needed:
         raise BadWeights(f"{base.name} can't be deployed here, nor can an adapter for it. Bring its weights first.")
     return found
