@@ -36,7 +36,7 @@ LONGEST_PAUSE_S = 15.0
 # The weight of the newest measurement in the rate that is shown.
 NEWEST = 0.3
 SLOTS = 0x6D70
-UNATTENDED = timedelta(seconds=10)
+UNATTENDED = timedelta(seconds=5)
 GIVEN_UP_AFTER = timedelta(hours=1)
 KEPT_PARTS = timedelta(days=1)
 ORPHANED = timedelta(hours=1)
@@ -161,7 +161,13 @@ def _bring(hub: Hub, weights: Weights, file: WeightsFile, progress: "_Progress")
     with _part(weights, file) as part:
         while part.size() < file.size_bytes:
             try:
-                with hub.opened(weights.repo, weights.commit, wanted, offset=part.size(), timeout_s=QUIET_FOR_S) as (
+                with hub.opened(
+                    weights.repo,
+                    weights.commit,
+                    wanted,
+                    offset=part.size(),
+                    timeout_s=min(QUIET_FOR_S, settings.IMPORT_STALLED_S),
+                ) as (
                     begins,
                     blocks,
                 ):

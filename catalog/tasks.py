@@ -11,7 +11,7 @@ from catalog import fetching
 
 log = logging.getLogger(__name__)
 
-SWEEP_EVERY_S = 10
+SWEEP_EVERY_S = 5
 
 
 @shared_task(name="catalog.fetch_weights")

@@ -22,7 +22,7 @@ app.conf.update(
         "gateway.forget_old": {"task": "gateway.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
         "catalog.sweep_uploads": {"task": "catalog.sweep_uploads", "schedule": 15.0, "options": {"expires": 15}},
         "catalog.forget_uploads": {"task": "catalog.forget_uploads", "schedule": 600.0, "options": {"expires": 600}},
-        "catalog.sweep_imports": {"task": "catalog.sweep_imports", "schedule": 10.0, "options": {"expires": 10}},
+        "catalog.sweep_imports": {"task": "catalog.sweep_imports", "schedule": 5.0, "options": {"expires": 5}},
         "catalog.forget_weights": {"task": "catalog.forget_weights", "schedule": 600.0, "options": {"expires": 600}},
         "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
     },

@@ -12,7 +12,6 @@ from deployments import operations, reconcile
 from deployments.errors import NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
-from tests.catalog.conftest import hub, one_hub  # noqa: F401 - fixtures
 from tests.deployments.portals import Portal
 from tests.factories import tiny_weights as tiny
 from tests.factories.accounts import TeamFactory
@@ -29,7 +28,7 @@ def team(settings: Any, tmp_path: Path) -> Team:
 
 
 @pytest.fixture
-def waiting(hub: TestHub, team: Team, small_portal: Portal) -> tuple[Deployment, Weights]:  # noqa: F811
+def waiting(hub: TestHub, team: Team, small_portal: Portal) -> tuple[Deployment, Weights]:
     """A deployment of an import that no worker has taken up."""
     _, hardware = smollm2()
     hub.add("org/tiny", {"a.gguf": tiny.gguf()})
@@ -59,7 +58,7 @@ def test_it_goes_on_by_itself_when_they_are_here(waiting: tuple[Deployment, Weig
 def test_it_fails_with_the_cause_of_theirs(
     waiting: tuple[Deployment, Weights],
     small_portal: Portal,
-    hub: TestHub,  # noqa: F811
+    hub: TestHub,
     wrong: dict[str, Any],
     reason: Reason,
     says: str,
