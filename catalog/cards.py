@@ -68,7 +68,8 @@ class Card:
 def of(team: Team) -> QuerySet[Weights]:
     """The team's, newest first; those that were removed are left out."""
     rows = Weights.objects.of(team).kept().select_related("model__licence", "licence", "base__model", "team")
-    return rows.prefetch_related("files", "offers")
+    users = [f"model__deployments__{name}" for name in ("team", "version", "next_version")]
+    return rows.prefetch_related("files", "offers", "adapters__model", *users)
 
 
 def card(row: Weights) -> Card:

@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
 from accounts import audit
-from catalog import hub_tokens, offers, store
+from catalog import bases, hub_tokens, offers, store
 from catalog.errors import BadWeights, HubError, IllegalMove, Refused, Stalled
 from catalog.huggingface import Hub, RepoFile
 from catalog.lifecycle import WORKED_ON, Reason, Status
@@ -357,10 +357,15 @@ def _checked(name: str, path: Path) -> File:
 def _base(weights: Weights, whole: Contents) -> Weights | None:
     if not whole.is_adapter:
         return weights.base
-    if weights.base is None:
-        raise BadWeights("This is a LoRA adapter, and the weights that it belongs to are not here. Import those first.")
-    contents.check_fits(whole, verifying.header_of(weights.base))
-    return weights.base
+    assert weights.team is not None  # noqa: S101 - an import is a team's
+    base = weights.base or bases.find(weights.team, [weights.base_name], format=whole.format)
+    if base is None:
+        named = weights.base_name or "what it was tuned from"
+        raise BadWeights(
+            f"This is a LoRA adapter of {named}, whose weights are not here in {whole.format}. Import those."
+        )
+    contents.check_fits(whole, verifying.header_of(base))
+    return base
 
 
 def _read(row: WeightsFile, path: Path, tell: Callable[[int], None]) -> tuple[str, str]:

@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from catalog import hub_tokens, huggingface, offers, store, variants, versions
+from catalog import bases, hub_tokens, huggingface, offers, store, variants, versions
 from catalog.errors import CatalogError, IllegalMove, OverQuota, Refused
 from catalog.huggingface import Hub, Place, Repo
-from catalog.lifecycle import Reason, Status
+from catalog.lifecycle import WORKED_ON, Reason, Status
 from catalog.models import Blob, Hardware, Licence, Model, Weights, WeightsFile
 from catalog.uploads import contents, storing
 from catalog.uploads.models import Upload
@@ -91,7 +91,7 @@ def preflight(team: Team, text: str, *, revision: str = "", file: str = "") -> F
     formats = offers.ENGINES
     variant = variants.choose(choices, file=place.file, most_bytes=_most_bytes(), formats=formats)
     base_names = _base_names(repo, said)
-    base = _base_weights(team, base_names, variant)
+    base = bases.find(team, base_names, format=variant.format)
     if variant.is_adapter and base is None:
         raise _no_base(base_names)
     known = _known_bytes(variant)
@@ -105,8 +105,8 @@ def begin(
     team: Team, text: str, *, revision: str = "", file: str = "", said: str = "", notes: str = "", actor: str
 ) -> Weights:
     """The wish for these weights, pinned to a commit, after another preflight. What is here or on its way already is
-    returned as it is. `said` is the branch or tag that led to the commit. Raises Refused or HubError; the caller rings
-    for a worker."""
+    returned as it is; what failed is tried again. `said` is the branch or tag that led to the commit. Raises Refused
+    or HubError; the caller rings for a worker."""
     found = preflight(team, text, revision=revision, file=file)
     if said and huggingface.REVISION.fullmatch(said):
         found = replace(found, revision=said)
@@ -115,6 +115,9 @@ def begin(
         if again := _already(team, found.repo, found.commit, found.variant):
             return again
         _check_room(team, found.size_bytes, found.known_bytes)
+        if failed := _same(team, found.repo, found.commit, found.variant, status=Status.FAILED):
+            retry(failed, actor=actor)
+            return failed
         weights = _rows(team, found, notes=notes, actor=actor)
         offers.offer_newest(weights.model)
         audit.record(team, actor=actor, verb="began the import of", subject=f"{found.repo} {weights.revision}")
@@ -177,15 +180,6 @@ def _base_names(repo: Repo, said: dict[str, Any]) -> tuple[str, ...]:
     adapted = said.get(contents.ADAPTER_CONFIG, {}).get("base_model_name_or_path")
     named = [adapted] if isinstance(adapted, str) else []
     return tuple(dict.fromkeys(name[:200] for name in [*named, *repo.base_models] if name != repo.id))
-
-
-def _base_weights(team: Team, names: Iterable[str], variant: Variant) -> Weights | None:
-    """Weights of one of these names that are here and ready, in the same format; the team's own first."""
-    names = list(names)
-    pages = [f"https://huggingface.co/{name}" for name in names]
-    own = Weights.objects.filter(Q(team=team) | Q(team=None), Q(repo__in=names) | Q(model__homepage__in=pages))
-    ready = own.filter(status=Status.READY, kind=Weights.Kind.FULL, format=variant.format)
-    return ready.order_by(F("team").asc(nulls_last=True), "-version").first() if names else None
 
 
 def _no_base(names: tuple[str, ...]) -> Refused:
@@ -307,7 +301,13 @@ def _base_licence(base: Weights | None, base_name: str, hub: Hub) -> Licence | N
 
 def _already(team: Team, repo: str, commit: str, variant: Variant) -> Weights | None:
     """The same files of the same commit, if the team has them or they are on their way."""
-    same = Weights.objects.of(team).kept().filter(repo=repo, commit=commit).exclude(status=Status.FAILED)
+    found = _same(team, repo, commit, variant, status=Status.READY)
+    moving = (_same(team, repo, commit, variant, status=status) for status in WORKED_ON)
+    return found or next(filter(None, moving), None)
+
+
+def _same(team: Team, repo: str, commit: str, variant: Variant, *, status: Status) -> Weights | None:
+    same = Weights.objects.of(team).filter(repo=repo, commit=commit, status=status)
     wanted = {PurePosixPath(file.name).name for file in variant.files}
     for weights in same.prefetch_related("files"):
         if {file.name for file in weights.files.all()} == wanted:

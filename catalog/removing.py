@@ -1,7 +1,8 @@
 """Weights that a team no longer wants: their files go at once, and their content with the last that has it."""
 
+from typing import Any
+
 from django.db import transaction
-from django.db.models import Q
 
 from accounts import audit
 from catalog import offers, store
@@ -12,10 +13,17 @@ from catalog.models import Offer, Weights
 
 def users_of(weights: Weights) -> list[str]:
     """What still needs them, by name: deployments that are not stopped, adapters on top."""
-    uses = Q(weights=weights) | Q(version__weights=weights) | Q(next_version__weights=weights)
-    deployments = weights.model.deployments.filter(uses).exclude(status="stopped").select_related("team")
-    adapters = weights.adapters.exclude(status=Status.REMOVED).filter(kind=Weights.Kind.ADAPTER).select_related("model")
+    deployments = [one for one in weights.model.deployments.all() if one.status != "stopped" and _uses(one, weights)]
+    adapters = [
+        one for one in weights.adapters.all() if one.kind == Weights.Kind.ADAPTER and one.status != Status.REMOVED
+    ]
     return [*(str(one) for one in deployments), *(f"the adapter {one.model.name}" for one in adapters)]
+
+
+def _uses(deployment: Any, weights: Weights) -> bool:
+    """It takes calls with them, or an update tries them. What deployments are is known above this app alone."""
+    versions = [one for one in (deployment.version, deployment.next_version) if one]
+    return weights.pk in {deployment.weights_id, *(one.weights_id for one in versions)}
 
 
 def remove(weights: Weights, *, actor: str) -> None:

@@ -18,6 +18,8 @@ PAGES = {
     "deployments": "/deployments/",
     "playground": "/playground/?model=smollm2-135m-instruct",
     "costs": "/billing/",
+    "weights": "/weights/",
+    "import": "/weights/import",
     "upload": "/weights/upload",
     "keys": "/keys/",
     "team": "/team/",

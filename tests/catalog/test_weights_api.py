@@ -5,12 +5,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from accounts import keys
 from accounts.models import Role, Team
 from catalog import fetching, importing
 from catalog.models import HubToken, Weights
+from catalog.uploads import receiving
+from catalog.uploads.errors import Refused as UploadRefused
+from catalog.uploads.receiving import Wanted
 from tests.factories import tiny_weights as tiny
 from tests.factories.accounts import MembershipFactory, TeamFactory
 from tests.fakes.hub import TestHub
@@ -192,3 +197,22 @@ def test_a_refusal_stands_on_the_page_with_what_to_do(client: Client, hub: TestH
     set_ = client.post("/weights/token", {"token": "hf_accepted", "repo": "org/gated"})
     assert set_.headers["location"] == "/weights/import?repo=org%2Fgated"
     assert "Gated, accepted" in client.get("/weights/import?repo=org/gated").content.decode()
+
+
+def test_a_list_asks_as_much_for_many_as_for_few(client: Client, importers: Team, hub: TestHub) -> None:
+    door = program(importers)
+    hub.add("org/tiny", {f"tiny-Q{number}_0.gguf": tiny.gguf(seed=number) for number in range(2, 8)})
+    counts = []
+    for number in range(2, 8):
+        row = importing.begin(importers, "org/tiny", file=f"Q{number}_0", actor="ada")
+        fetching.fetch(row.pk)
+        with CaptureQueriesContext(connection) as asked:
+            assert len(client.get(API, **door).json()["results"]) == number - 1  # type: ignore[arg-type]
+        counts.append(len(asked))
+    assert counts[-1] <= counts[1], counts
+
+
+def test_an_upload_takes_no_imported_models_name(hub: TestHub, weights: Weights) -> None:
+    assert weights.team
+    with pytest.raises(UploadRefused, match="another model"):
+        receiving.begin(weights.team, Wanted("tiny", "model.gguf", 10), actor="ada")
