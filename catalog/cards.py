@@ -18,9 +18,13 @@ NEXT = {
     Reason.STALLED: "Try again: it goes on where it broke off.",
     Reason.WRONG_BYTES: "Try again: only what was wrong is sent anew.",
     Reason.DISK_FULL: "The operator has to make room on the portal's disk; then try again. Nothing half was kept.",
-    Reason.REFUSED: "Remove it, and take another file or repository.",
+    Reason.REFUSED: "Try again if that can be put right here; else remove it, and take another file or repository.",
     Reason.PORTAL_FAILED: "Tell the operator; then try again.",
 }
+
+
+# Rows that stand for licences that this portal does not know.
+UNREAD = frozenset({"not-stated", "see-its-page"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,13 @@ class Card:
     @property
     def licence(self) -> Licence:
         return self.row.licence or self.row.model.licence
+
+    @property
+    def commercial_use(self) -> str:
+        """In a word; what is not known is not called conditions."""
+        if self.licence.slug in UNREAD:
+            return "not known"
+        return {True: "allowed", False: "not allowed", None: "with conditions"}[self.licence.commercial_use]
 
     @property
     def next_step(self) -> str:

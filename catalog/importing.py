@@ -347,7 +347,7 @@ def _model(team: Team, found: Found) -> Model:
     own = Model.objects.filter(team=team, weights__repo=found.repo).first()
     facts: dict[str, Any] = {
         "name": found.name[:120], "publisher": found.repo.partition("/")[0][:80],
-        "licence": found.licence or _as_the_hub_says(), "modalities": list(found.modalities),
+        "licence": found.licence or _unknown(found), "modalities": list(found.modalities),
         "context_tokens": found.context_tokens, "source": huggingface.page_of(found.repo)[:200],
         "source_date": datetime.now(UTC).date(), "homepage": huggingface.page_of(found.repo),
         "openness": Model.Openness.OPEN_WEIGHT,
@@ -368,7 +368,10 @@ def _slug(team: Team, repo: str) -> str:
     return next(slug for slug in slugs if slug not in taken)
 
 
-def _as_the_hub_says() -> Licence:
+def _unknown(found: Found) -> Licence:
+    """The card states none, or one that this portal has no row for: people's words make no rows that others see."""
+    if not found.licence_said:
+        return storing.not_stated()
     note = "This portal does not know the licence: read it on the model's page there."
     row, _ = Licence.objects.get_or_create(
         slug="see-its-page", defaults={"name": "As its page on the Hub says", "note": note}

@@ -65,7 +65,7 @@ def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, 
         slug=slug_of(draft.team, draft.name),
         team=draft.team,
         defaults={
-            "name": draft.name, "publisher": draft.team.name, "licence": licence or _not_stated(),
+            "name": draft.name, "publisher": draft.team.name, "licence": licence or not_stated(),
             "openness": Model.Openness.OWN_WEIGHTS, "modalities": ["text"], "description": draft.notes,
             "context_tokens": context, "source": "uploaded", "source_date": datetime.now(UTC).date(),
         },
@@ -114,7 +114,7 @@ def context_tokens(contents: Contents) -> int | None:
     return said if isinstance(said, int) and 0 < said < 2**31 else None
 
 
-def _not_stated() -> Licence:
-    note = "Whoever uploaded it has not said under which terms it may be used."
+def not_stated() -> Licence:
+    note = "Nobody has said under which terms it may be used."
     row, _ = Licence.objects.get_or_create(slug="not-stated", defaults={"name": "Not stated", "note": note})
     return row

@@ -67,8 +67,9 @@ def test_a_killed_worker_and_a_flushed_broker_cost_a_tick_and_no_byte(
     assert list((running_portal.data_dir / "weights" / "blobs").iterdir()) == []
 
 
-def test_a_line_that_breaks_is_taken_up_where_it_broke(hub: TestHub, importers: Team) -> None:
+def test_a_line_that_breaks_is_taken_up_where_it_broke(hub: TestHub, importers: Team, settings: Any) -> None:
     weights = begun(hub, importers)
+    settings.IMPORT_STALLED_S = 5
     hub.cut_after = 3 * MIB
     fetching.fetch(weights.pk)
     weights.refresh_from_db()
