@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from accounts.models import Team
 from catalog import fetching, importing, removing
@@ -14,7 +15,7 @@ from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
 from tests.deployments.portals import Portal
 from tests.factories import tiny_weights as tiny
-from tests.factories.accounts import TeamFactory
+from tests.factories.accounts import MembershipFactory, TeamFactory
 from tests.factories.deployments import smollm2
 from tests.fakes.hub import TestHub
 
@@ -83,3 +84,17 @@ def test_it_can_be_stopped_while_it_waits(waiting: tuple[Deployment, Weights], s
     small_portal.until(row, Status.STOPPED)
     removing.remove(weights, actor="ada")
     assert weights.status == "removed"
+
+
+def test_its_page_says_how_far_they_are(
+    waiting: tuple[Deployment, Weights], client: Client, small_portal: Portal
+) -> None:
+    row, weights = waiting
+    client.force_login(MembershipFactory(team=row.team).user)
+    Weights.objects.filter(pk=weights.pk).update(bytes_done=weights.size_bytes // 2, bytes_per_s=100)
+    page = client.get(f"/deployments/{row.pk}", follow=True).content.decode()
+    assert "on their way: <b>59.9\xa0KB</b> of 119.8\xa0KB, about 10 min 13 s left" in page
+    assert f"/weights/{weights.pk}" in page
+    assert "Waiting for a worker" not in page
+    form = client.get(f"/deployments/new?model={row.model.slug}", follow=True).content.decode()
+    assert "it starts once they are here" in form
