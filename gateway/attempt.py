@@ -266,6 +266,8 @@ async def _whole(call: _Call, response: Response) -> None:
         raise unsettled() from error
     asking.answer.headers["x-modelport-cost"] = f"{receipt.cost:f}"
     asking.answer.body = body
+    if asking.entry.content is not None:
+        asking.entry.content.add(body)
     close(asking, 200)
 
 
@@ -308,10 +310,7 @@ async def _events(call: _Call, response: Response) -> AsyncIterator[bytes]:
     async for chunk in response.chunks():
         items, broken = _written(call, reader.feed(chunk))
         if events := b"".join(items):
-            if asking.entry.first_byte_ms is None:
-                asking.entry.first_byte_ms = asking.entry.elapsed_ms()
-            if asking.keep:
-                kept.append(events)
+            _note(asking, kept, events)
             yield events
             if gather_s and not source.ended and broken is None:
                 await response.gather(gather_s)
@@ -325,11 +324,23 @@ async def _events(call: _Call, response: Response) -> AsyncIterator[bytes]:
             list(source.read(data))
     if not source.ended:
         raise upstream_failed(f"{call.target.where} broke off its answer.")
-    ending = sink.end()
+    if ending := sink.end():
+        _note(asking, kept, ending)
     if asking.keep:
-        await asking.keep(b"".join([*kept, ending, sink.last()]), asking.answer.headers)
+        await asking.keep(b"".join([*kept, sink.last()]), asking.answer.headers)
     if ending:
         yield ending
+
+
+def _note(asking: Asking, kept: list[bytes], events: bytes) -> None:
+    """Before they go out: the time of the first, and a copy for those who keep one."""
+    entry = asking.entry
+    if entry.first_byte_ms is None:
+        entry.first_byte_ms = entry.elapsed_ms()
+    if asking.keep:
+        kept.append(events)
+    if entry.content is not None:
+        entry.content.add(events)
 
 
 def _written(call: _Call, events: list[bytes]) -> tuple[list[bytes], Exception | None]:

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from accounts import keys
 from accounts.models import ApiKey, Team
+from gateway.contents import is_on
 from gateway.errors import invalid_api_key
 from gateway.limits import Rule
 from gateway.models import Limits
@@ -20,7 +21,7 @@ MOST_REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`rules` are the limits that its calls count against."""
+    """`rules` are the limits that its calls count against; `keeps_prompts`: its team wants them in its request log."""
 
     team_id: UUID
     team_slug: str
@@ -28,6 +29,7 @@ class Caller:
     api_key_name: str
     api_key_id: UUID | None = None
     rules: tuple[Rule, ...] = field(default=())
+    keeps_prompts: bool = False
 
 
 class Doorkeeper:
@@ -58,7 +60,7 @@ class Doorkeeper:
 
 def session_caller(team: Team) -> Caller:
     """Somebody of the team in the browser, where there is no key; the team's own limits hold."""
-    return Caller(team.pk, team.slug, team.time_zone, "playground", rules=_rules(team, None))
+    return Caller(team.pk, team.slug, team.time_zone, "playground", rules=_rules(team, None), keeps_prompts=is_on(team))
 
 
 def _key_in(headers: dict[bytes, bytes]) -> str:
@@ -75,7 +77,7 @@ def _look_up(text: str) -> Caller | None:
     keys.touch(key)
     team = key.team
     name = f"{key.name} ({key.prefix})"
-    return Caller(team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key))
+    return Caller(team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key), is_on(team))
 
 
 def _rules(team: Team, key: ApiKey | None) -> tuple[Rule, ...]:

@@ -18,6 +18,7 @@ from gateway.aliases import Route
 from gateway.attempt import Answer, Asking
 from gateway.auth import Caller
 from gateway.breaker import Breaker
+from gateway.contents import Content
 from gateway.errors import Next, WireError, store_down, upstream_failed
 from gateway.journal import Entry
 from gateway.protocols.asked import understood
@@ -59,6 +60,8 @@ async def answer(
         asked = surface.check(body)
     entry = Entry(caller.team_id, request_id, caller.api_key_name, surface.name, asked.model, asked.stream)
     entry.traceparent = traceparent
+    if caller.keeps_prompts:
+        entry.content = Content.of(body)
     asking = Asking(runtime, caller, surface, body, asked, request_id, entry, wait=Wait(hold_s), keep=keep)
     try:
         tokens = asked.prompt_tokens + (asked.max_tokens or 0)

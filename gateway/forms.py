@@ -110,6 +110,12 @@ class BaseTargets(forms.BaseFormSet):  # type: ignore[type-arg]
 Targets = forms.formset_factory(TargetForm, formset=BaseTargets, extra=3, max_num=MOST_TARGETS)
 
 
+class PromptLoggingForm(forms.Form):
+    """For how long a team's prompts and answers are kept."""
+
+    days = forms.IntegerField(min_value=1, max_value=90, label="Keep them for days")
+
+
 class LimitsForm(forms.Form):
     """A team's or a key's limits. Empty: none of this kind."""
 

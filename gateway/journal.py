@@ -13,6 +13,8 @@ from django.db.utils import DataError
 from django.utils import timezone
 
 from gateway import metrics, tracing
+from gateway.contents import Content
+from gateway.models import RequestContent
 from gateway.stores import Stores
 
 log = logging.getLogger(__name__)
@@ -21,11 +23,13 @@ calls = logging.getLogger("gateway.calls")
 MOST_WAITING = 50_000
 INSERT = """
 INSERT INTO gateway_requestrecord (team_id, at, request_id, api_key_name, surface, asked, model, target, path, status,
-                                   code, streamed, attempts, tokens_in, tokens_out, cost, first_byte_ms, total_ms)
+                                   code, streamed, attempts, tokens_in, tokens_out, cost, first_byte_ms, total_ms,
+                                   content_id)
 SELECT r.* FROM json_to_recordset(%s::json) AS r(
     team_id uuid, at timestamptz, request_id text, api_key_name text, surface text, asked text, model text,
     target text, path text, status int, code text, streamed bool, attempts int, tokens_in bigint, tokens_out bigint,
-    cost numeric, first_byte_ms int, total_ms int)
+    cost numeric, first_byte_ms int, total_ms int,
+    content_id uuid)
 JOIN accounts_team t ON t.id = r.team_id
 """
 
@@ -54,6 +58,7 @@ class Entry:
     first_byte_ms: int | None = None
     total_ms: int = 0
     traceparent: str = ""
+    content: Content | None = None
 
     def elapsed_ms(self) -> int:
         return int((time.perf_counter() - self.began) * 1000)
@@ -87,8 +92,9 @@ class Journal:
         if not entries:
             return
         rows = [_row(entry) for entry in entries]
+        kept = [(entry.team_id, entry.content) for entry in entries if entry.content is not None]
         try:
-            await stores.ask(lambda: _insert_all(rows))
+            await stores.ask(lambda: _insert_all(rows, kept))
         except Exception as error:
             log.warning("the request log waits: %s", error)
             room = max(0, MOST_WAITING - len(self._entries))
@@ -96,8 +102,9 @@ class Journal:
             self._entries = entries[:room] + self._entries
 
 
-def _insert_all(rows: list[dict[str, object]]) -> None:
-    """A row that the database refuses is no reason to keep the others waiting."""
+def _insert_all(rows: list[dict[str, object]], kept: list[tuple[UUID, Content]]) -> None:
+    """A row that the database refuses is no reason to keep the others waiting. Written twice, a content is one."""
+    RequestContent.objects.bulk_create([content.row(team_id) for team_id, content in kept], ignore_conflicts=True)
     try:
         _insert(rows)
     except DataError:
@@ -139,9 +146,11 @@ def _facts(entry: Entry) -> dict[str, object]:
         "cost": None if entry.cost is None else format(entry.cost, "f"),
         "first_byte_ms": entry.first_byte_ms,
         "total_ms": entry.total_ms,
+        "content_id": entry.content.id if entry.content else None,
     }
 
 
 def _shown(entry: Entry) -> dict[str, object]:
     shown = _row(entry)
-    return {name: shown[name] for name in shown if name not in {"at", "team_id"} and shown[name] not in (None, "")}
+    unsaid = {"at", "team_id", "content_id"}
+    return {name: shown[name] for name in shown if name not in unsaid and shown[name] not in (None, "")}

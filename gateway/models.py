@@ -97,7 +97,9 @@ class StoredAnswer(models.Model):
 
 
 class RequestRecord(models.Model):
-    """One request as the team sees it in its log: no prompt, no answer. Kept for REQUEST_LOG_DAYS."""
+    """One request as the team sees it in its log: no prompt, no answer. Kept for REQUEST_LOG_DAYS.
+
+    `content_id` names the RequestContent of a team that turned prompt logging on; that may be gone before this row."""
 
     id = models.BigAutoField(primary_key=True)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+", db_index=False)
@@ -118,9 +120,39 @@ class RequestRecord(models.Model):
     cost = models.DecimalField(max_digits=38, decimal_places=18, null=True)
     first_byte_ms = models.PositiveIntegerField(null=True)
     total_ms = models.PositiveIntegerField()
+    content_id = models.UUIDField(null=True, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["team", "-at"], name="requests_by_team")]
 
     def __str__(self) -> str:
         return f"{self.request_id} {self.asked} {self.status}"
+
+
+class PromptLogging(models.Model):
+    """A team with a row has its prompts and answers kept for `days`; without one nothing of them is kept."""
+
+    team = models.OneToOneField(Team, on_delete=models.CASCADE, primary_key=True, related_name="prompt_logging")
+    days = models.PositiveSmallIntegerField(default=7, validators=[MinValueValidator(1), MaxValueValidator(90)])
+    set_by = models.CharField(max_length=254)
+    set_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "prompt logging"
+
+    def __str__(self) -> str:
+        return f"{self.team} for {self.days} days"
+
+
+class RequestContent(models.Model):
+    """What was asked and answered, as JSON or as the stream's events: encrypted at rest."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    sealed_prompt = models.TextField()
+    sealed_answer = models.TextField()
+    is_cut = models.BooleanField(default=False, help_text="Longer than what is kept of one call.")
+
+    def __str__(self) -> str:
+        return str(self.pk)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -14,14 +15,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import audit
+from accounts import audit, sealing
 from accounts.http import TeamRequest, team_required
 from accounts.models import ApiKey, Role
 from billing import periods
 from billing.models import Budget, KeyBudget
 from billing.statements import safe
-from gateway.forms import AliasForm, LimitsForm, Targets, callable_names
-from gateway.models import Alias, Limits, RequestRecord
+from gateway import contents
+from gateway.forms import AliasForm, LimitsForm, PromptLoggingForm, Targets, callable_names
+from gateway.models import Alias, Limits, PromptLogging, RequestContent, RequestRecord
 
 MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MANAGERS = {Role.OWNER, Role.ADMIN}
@@ -105,8 +107,52 @@ def request_list(request: TeamRequest) -> HttpResponse:
         "query": _query(request),
         "any": bool(page.object_list) or RequestRecord.objects.filter(team=request.team).exists(),
         "base_url": request.build_absolute_uri("/v1"),
+        "prompts": PromptLogging.objects.filter(team=request.team).first(),
+        "may_manage": request.membership.role in MANAGERS,
     }
     return render(request, "gateway/requests.html", context)
+
+
+@require_safe
+@team_required
+def request_detail(request: TeamRequest, pk: int) -> HttpResponse:
+    """One request; its prompt and answer too, where the team keeps them, for those who work with them."""
+    row = get_object_or_404(RequestRecord, team=request.team, pk=pk)
+    may_read = request.membership.role in MAKERS
+    content = RequestContent.objects.filter(team=request.team, pk=row.content_id).first() if row.content_id else None
+    context = {
+        "row": row,
+        "may_read": may_read,
+        "content": content,
+        "prompts": PromptLogging.objects.filter(team=request.team).first(),
+        "texts": _texts(content) if content and may_read else [],
+    }
+    return render(request, "gateway/request.html", context)
+
+
+@team_required
+@require_http_methods(["GET", "POST"])
+def prompt_logging(request: TeamRequest) -> HttpResponse:
+    """Whether this team's prompts and answers are kept, and for how long."""
+    may_manage = request.membership.role in MANAGERS
+    if request.method == "POST" and not may_manage:
+        reason = "Only an owner or admin may change what is kept of prompts."
+        return render(request, "403.html", {"reason": reason}, status=403)
+    row = PromptLogging.objects.filter(team=request.team).first()
+    form = PromptLoggingForm(request.POST or None, initial={"days": row.days if row else 7})
+    if request.method == "POST" and request.POST.get("off"):
+        contents.turn_off(request.team, actor=request.user.email)
+        messages.success(request, "Prompts are not kept any more, and those that were kept are deleted.")
+        return redirect("prompt-logging")
+    if request.method == "POST" and form.is_valid():
+        days = form.cleaned_data["days"]
+        contents.turn_on(request.team, days=days, actor=request.user.email)
+        messages.success(request, f"Prompts and answers are kept for {days} days. Gateways follow within 5 seconds.")
+        return redirect("prompt-logging")
+    kept = RequestContent.objects.filter(team=request.team).count()
+    context = {"form": form, "prompts": row, "kept": kept, "may_manage": may_manage}
+    failed = request.method == "POST"
+    return render(request, "gateway/prompts.html", context, status=400 if failed else 200)
 
 
 @require_safe
@@ -116,6 +162,21 @@ def request_csv(request: TeamRequest) -> StreamingHttpResponse:
     answer = StreamingHttpResponse(_csv_lines(_filtered(request)), content_type="text/csv; charset=utf-8")
     answer.headers["content-disposition"] = f'attachment; filename="modelport-{request.team.slug}-requests.csv"'
     return answer
+
+
+def _texts(content: RequestContent) -> list[tuple[str, str]]:
+    """(heading, text) of both sides; JSON is laid out."""
+    return [
+        ("What was asked", _laid_out(sealing.unseal(content.sealed_prompt))),
+        ("What was answered", _laid_out(sealing.unseal(content.sealed_answer))),
+    ]
+
+
+def _laid_out(text: str) -> str:
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _initial(row: Alias) -> list[dict[str, Any]]:

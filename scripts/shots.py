@@ -27,6 +27,8 @@ PAGES = {
     "alias-new": "/aliases/new/",
     "limits": "/limits/",
     "requests": "/requests/",
+    "request": "/requests/2/",
+    "prompt-logging": "/requests/prompts/",
     "missing": "/no-such-page/",
 }
 WIDTHS = {1440: 900, 390: 844}
