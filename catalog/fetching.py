@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,8 +43,12 @@ KEPT_PARTS = timedelta(days=1)
 ORPHANED = timedelta(hours=1)
 
 
+# Set when this process is asked to end: downloads stop where they are, and another worker's sweep goes on with them.
+ending = threading.Event()
+
+
 class _Gone(Exception):
-    """Somebody removed the weights, or took them over: whoever works on them stops."""
+    """Somebody removed the weights or took them over, or the process is to end: whoever works on them stops."""
 
 
 def fetch(weights_id: UUID) -> None:
@@ -245,6 +250,8 @@ class _Progress:
         self._set(bytes_per_s=0)
 
     def _set(self, **fields: object) -> None:
+        if ending.is_set():
+            raise _Gone
         if not Weights.objects.filter(pk=self.weights.pk, status__in=WORKED_ON).update(**fields):
             raise _Gone
 

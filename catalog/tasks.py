@@ -2,9 +2,11 @@
 
 import logging
 import threading
+from typing import Any
 from uuid import UUID
 
 from celery import shared_task
+from celery.signals import worker_shutting_down
 from django.db import transaction
 
 from catalog import fetching
@@ -12,6 +14,11 @@ from catalog import fetching
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 5
+
+
+@worker_shutting_down.connect
+def _stop_downloads(**_signal: Any) -> None:
+    fetching.ending.set()
 
 
 @shared_task(name="catalog.fetch_weights")
