@@ -3,24 +3,22 @@ promised, and the weights are ready; or they have failed, with the reason. A kil
 """
 
 import contextlib
-import fcntl
 import hashlib
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import DatabaseError, InterfaceError, transaction
 from django.utils import timezone
 
 from accounts import audit
-from catalog import bases, hub_tokens, offers, store
+from catalog import bases, claims, hub_tokens, incoming, offers, store
 from catalog.errors import BadWeights, HubError, IllegalMove, Refused, Stalled
 from catalog.huggingface import Hub, RepoFile
 from catalog.lifecycle import WORKED_ON, Reason, Status
@@ -36,7 +34,6 @@ QUIET_FOR_S = 30.0
 LONGEST_PAUSE_S = 15.0
 # The weight of the newest measurement in the rate that is shown.
 NEWEST = 0.3
-SLOTS = 0x6D70
 UNATTENDED = timedelta(seconds=5)
 GIVEN_UP_AFTER = timedelta(hours=1)
 KEPT_PARTS = timedelta(days=1)
@@ -53,13 +50,13 @@ class _Gone(Exception):
 
 def fetch(weights_id: UUID) -> None:
     """As far as it goes: to ready or failed. Safe to run twice and by many at once; one of them works."""
-    with _alone(weights_id) as mine:
+    with claims.alone(weights_id) as mine:
         if not mine:
             return
         weights = Weights.objects.select_related("team", "model", "base").filter(pk=weights_id).first()
         if weights is None or weights.status not in WORKED_ON or weights.source_kind != Weights.SourceKind.HUB:
             return
-        with _slot() as free:
+        with claims.slot() as free:
             if not free:
                 _set(weights, progress_at=timezone.now(), detail="Waits for its turn: other imports are under way.")
                 return
@@ -78,7 +75,7 @@ def give_up_overdue() -> None:
     long_ago = timezone.now() - GIVEN_UP_AFTER
     rows = Weights.objects.filter(status__in=WORKED_ON, source_kind=Weights.SourceKind.HUB, progress_at__lt=long_ago)
     for weights in rows:
-        with _alone(weights.pk) as mine:
+        with claims.alone(weights.pk) as mine:
             if mine:
                 _fail(weights, Reason.STALLED, "No worker brought it further within an hour.")
 
@@ -101,7 +98,7 @@ def _work(weights: Weights) -> None:
             weights.move(Status.VERIFYING, since=Status.DOWNLOADING, reason=Reason.COMPLETE)
             _set(weights, bytes_done=0, progress_at=timezone.now())
         _finish(weights)
-    except (_Gone, IllegalMove):
+    except (_Gone, incoming.WrittenByAnother, IllegalMove):
         if not Weights.objects.kept().filter(pk=weights.pk).exists():
             store.drop(weights.pk)
     except Refused as error:
@@ -163,7 +160,7 @@ def _bring(hub: Hub, weights: Weights, file: WeightsFile, progress: "_Progress")
     IMPORT_STALLED_S: then Stalled, or the HubError itself if no byte came at all."""
     wanted = RepoFile(file.source_name, file.size_bytes)
     tries, moved_at, reached = 0, time.monotonic(), -1
-    with _part(weights, file) as part:
+    with incoming.opened(weights, file) as part:
         while part.size() < file.size_bytes:
             try:
                 with hub.opened(
@@ -196,7 +193,7 @@ def _bring(hub: Hub, weights: Weights, file: WeightsFile, progress: "_Progress")
         part.sync()
 
 
-def _too_long(part: "_Part", file: WeightsFile, progress: "_Progress") -> _WrongBytes:
+def _too_long(part: incoming.Part, file: WeightsFile, progress: "_Progress") -> _WrongBytes:
     progress.back(part.size())
     part.cut(0)
     return _WrongBytes(f"{file.name}: the Hub sends more than the {file.size_bytes:,} bytes that it promised.")
@@ -256,53 +253,6 @@ class _Progress:
             raise _Gone
 
 
-class _Part:
-    """A file that is on its way, open and locked: the lock is the kernel's, and ends with the process."""
-
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._fd)
-            raise _Gone from error
-        self._size = os.fstat(self._fd).st_size
-
-    def size(self) -> int:
-        return self._size
-
-    def cut(self, size: int) -> None:
-        if size != self._size:
-            os.ftruncate(self._fd, size)
-            self._size = size
-
-    def write(self, block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            count = os.pwrite(self._fd, view, self._size)
-            view, self._size = view[count:], self._size + count
-
-    def sync(self) -> None:
-        os.fsync(self._fd)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-@contextlib.contextmanager
-def _part(weights: Weights, file: WeightsFile) -> Iterator[_Part]:
-    part = _Part(_part_path(weights, file))
-    try:
-        yield part
-    finally:
-        part.close()
-
-
-def _part_path(weights: Weights, file: WeightsFile) -> Path:
-    """Named by the row's number alone: no name that somebody gave becomes a path here."""
-    return store.incoming_folder(weights.pk) / f"{file.pk}.part"
-
-
 def _is_here(file: WeightsFile) -> bool:
     """Its content is on the disk already, whoever brought it; it was read from end to end then."""
     return bool(file.sha256) and _stored(file.sha256, file.size_bytes)
@@ -317,7 +267,7 @@ def _stored(sha256: str, size_bytes: int) -> bool:
 def _bytes_here(weights: Weights) -> int:
     here = 0
     for file in weights.files.all():
-        path = _part_path(weights, file)
+        path = incoming.path_of(weights, file)
         if _is_here(file):
             here += file.size_bytes
         elif path.exists():
@@ -334,7 +284,7 @@ def _finish(weights: Weights) -> None:
     wrong: list[str] = []
     for row in weights.files.all():
         is_known = _is_here(row)
-        places[row.name] = path = store.blob_path(row.sha256) if is_known else _part_path(weights, row)
+        places[row.name] = path = store.blob_path(row.sha256) if is_known else incoming.path_of(weights, row)
         if not path.exists() and not is_known:
             raise _WrongBytes(f"{row.name}: what had come of it is gone. Try again.")
         if is_known:
@@ -426,35 +376,3 @@ def _set(weights: Weights, **fields: object) -> None:
     Weights.objects.filter(pk=weights.pk).update(**fields)
     for name, value in fields.items():
         setattr(weights, name, value)
-
-
-@contextlib.contextmanager
-def _alone(weights_id: UUID) -> Iterator[bool]:
-    """True if nobody else works on these weights. Postgres forgets the claim when the worker dies."""
-    number = int.from_bytes(weights_id.bytes[:8], "big", signed=True)
-    with _lock("%s", [number]) as mine:
-        yield mine
-
-
-@contextlib.contextmanager
-def _slot() -> Iterator[bool]:
-    """True while fewer than IMPORTS_AT_ONCE others are under way."""
-    with contextlib.ExitStack() as stack:
-        for number in range(settings.IMPORTS_AT_ONCE):
-            if stack.enter_context(_lock("%s, %s", [SLOTS, number])):
-                yield True
-                return
-        yield False
-
-
-@contextlib.contextmanager
-def _lock(places: str, numbers: list[int]) -> Iterator[bool]:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_try_advisory_lock({places})", numbers)
-        mine = bool(cursor.fetchone()[0])
-    try:
-        yield mine
-    finally:
-        if mine and connection.is_usable():
-            with connection.cursor() as cursor:
-                cursor.execute(f"SELECT pg_advisory_unlock({places})", numbers)
