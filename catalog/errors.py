@@ -7,7 +7,8 @@ CatalogError
     Refused       weights that the portal won't take; the text says why and what to do
         OverQuota     they are larger than what the team may still store
     InUse         weights that something still needs
-    HubError      the Hub could not be asked, or does not have what it should
+    HubError      the Hub could not be asked, or did not answer as it should
+        Stalled       it sent nothing for too long, or broke off again and again
 """
 
 
@@ -45,4 +46,8 @@ class InUse(CatalogError):
 
 
 class HubError(CatalogError):
+    pass
+
+
+class Stalled(HubError):
     pass

@@ -47,4 +47,5 @@ class Reason(models.TextChoices):
     HUB_REFUSED = "hub_refused", "The Hub refused"
     HUB_AWAY = "hub_away", "The Hub could not be reached"
     STALLED = "stalled", "Nothing arrived before the deadline"
+    PORTAL_FAILED = "portal_failed", "Something went wrong in the portal"
     OVER_QUOTA = "over_quota", "The team's storage is used up"

@@ -242,6 +242,7 @@ class WeightsFile(models.Model):
 
     weights = models.ForeignKey(Weights, on_delete=models.CASCADE, related_name="files")
     name = models.CharField(max_length=300, help_text="Its path inside the set: config.json, model.safetensors.")
+    source_name = models.CharField(max_length=300, blank=True, help_text="Its path in the Hub's repository.")
     size_bytes = models.BigIntegerField()
     sha256 = models.CharField(max_length=64, blank=True)
     git_sha1 = models.CharField(max_length=40, blank=True, help_text="Git's own hash, for what is not in LFS.")

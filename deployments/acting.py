@@ -35,6 +35,8 @@ from deployments.planning import (
 )  # fmt: skip
 from deployments.validation import gate
 
+QUEUES = {Status.PENDING, Status.DOWNLOADING, Status.STARTING, Status.WAKING}
+
 
 def carry_out(actions: Iterable[Action], view: View) -> bool:
     """True if something was done that has to be looked at again at once. Raises IllegalTransition as soon as somebody
@@ -85,6 +87,13 @@ def _do(action: Action, view: View) -> bool:  # noqa: PLR0911, PLR0912 - one arm
 
 
 def _begin(row: Deployment) -> bool:
+    if row.weights.is_in_motion:
+        row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
+        return True
+    if not row.weights.is_ready:
+        cause = causes.of_weights(row.weights)
+        row.transition(Status.FAILED, since=row.status, reason=cause.reason, detail=cause.evidence)
+        return True
     large = causes.too_large(row.weights.size_bytes, row.hardware.memory_gib)
     if large:
         row.transition(Status.FAILED, since=row.status, reason=large.reason, detail=large.evidence)
@@ -114,13 +123,13 @@ def _claimed(row: Deployment, version: Version | None, *, trial: bool = False) -
     replica = capacity.claim(row, version)
     if replica is not None:
         replica.deployment = row
-        if row.queued_at is not None and row.status != Status.PENDING:
+        if row.queued_at is not None and row.status not in {Status.PENDING, Status.DOWNLOADING}:
             row.restate(Reason.ENGINE_LOADING, since=row.status)
         return replica
     if trial:
         room = f"{row.hardware.name} has room for {row.hardware.capacity} replicas, and all are in use."
         back_from_update(row, Reason.UPDATE_FAILED, f"{Reason.NO_CAPACITY.label}. {room}")
-    elif row.status in {Status.PENDING, Status.STARTING, Status.WAKING} and row.queued_at is None:
+    elif row.status in QUEUES and row.queued_at is None:
         row.restate(Reason.NO_CAPACITY, since=row.status)
     return None
 

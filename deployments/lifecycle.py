@@ -70,6 +70,9 @@ class Reason(models.TextChoices):
     DISK_FULL = "disk_full", "The disk is full"
     BAD_OPTION = "bad_option", "The engine refused an option"
     BAD_WEIGHTS = "bad_weights", "The weights are missing, differ from their sha256 or can't be loaded"
+    WEIGHTS_COMING = "weights_coming", "Its weights are on their way to the portal"
+    HUB_REFUSED = "hub_refused", "The Hub refused its weights"
+    HUB_AWAY = "hub_away", "Its weights did not come: the Hub could not be reached"
     BACKEND_REFUSED = "backend_refused", "The backend could not start the engine"
     NO_WORKER = "no_worker", "No worker took it up in time"
     IDLE = "idle", "No call for the idle window"
@@ -108,6 +111,8 @@ NEXT_STEPS = MappingProxyType(
         Reason.DISK_FULL: (Step.WEIGHTS, "Give up weights that nobody needs, or ask the operator to make room."),
         Reason.BAD_OPTION: (Step.SETTINGS, "Change the option that the evidence names."),
         Reason.BAD_WEIGHTS: (Step.SETTINGS, "Choose another revision of the weights, or put the file right."),
+        Reason.HUB_REFUSED: (Step.RETRY, "Try the import again on the weights' page once what it says is put right."),
+        Reason.HUB_AWAY: (Step.RETRY, "Try the import again on the weights' page, then start it again."),
         Reason.BACKEND_REFUSED: (Step.RETRY, "The evidence is the backend's own; start again once that is put right."),
         Reason.NO_WORKER: (Step.RETRY, "See that a worker runs; then start again."),
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from deployments import scaling
+from deployments import causes, scaling
 from deployments.backends import Observation, Seen
 from deployments.causes import Cause
 from deployments.lifecycle import IN_MOTION, Reason, Status
@@ -161,7 +161,7 @@ def plan(view: View) -> list[Action]:
         case Status.PENDING:
             actions += _pending(view)
         case Status.DOWNLOADING:
-            actions += [Move(Status.FAILED, Reason.START_TIMEOUT)] if is_overdue(view) else []
+            actions += _downloading(view)
         case Status.STARTING | Status.WAKING:
             actions += _starting(view)
         case Status.READY:
@@ -180,6 +180,8 @@ def is_in_motion(view: View) -> bool:
     row = view.row
     if row.status == Status.STOPPED:
         return False
+    if row.status == Status.DOWNLOADING and not row.stop_asked_at:
+        return False  # for hours, perhaps: the sweep sees when they are here
     waits = row.queued_at is not None or _pausing(view) or _is_validating(row)
     if row.stop_asked_at or (row.status in IN_MOTION and not waits):
         return True
@@ -248,6 +250,18 @@ def _pending(view: View) -> Iterator[Action]:
         queued = view.row.queued_at is not None
         yield Move(Status.FAILED, Reason.NO_CAPACITY if queued else Reason.NO_WORKER)
     elif view.room != 0:
+        yield Begin()
+
+
+def _downloading(view: View) -> Iterator[Action]:
+    """The weights are brought by others; here they are waited for."""
+    weights = view.row.weights
+    if not weights.is_in_motion and not weights.is_ready:
+        cause = causes.of_weights(weights)
+        yield Move(Status.FAILED, cause.reason, cause.evidence)
+    elif is_overdue(view):
+        yield Move(Status.FAILED, Reason.NO_CAPACITY if view.row.queued_at else Reason.HUB_AWAY)
+    elif weights.is_ready and view.room != 0:
         yield Begin()
 
 

@@ -33,6 +33,8 @@ app.conf.update(
             "schedule": 86400.0,
             "options": {"expires": 3600},
         },
+        "catalog.sweep_imports": {"task": "catalog.sweep_imports", "schedule": 5.0, "options": {"expires": 5}},
+        "catalog.forget_weights": {"task": "catalog.forget_weights", "schedule": 600.0, "options": {"expires": 600}},
         "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
     },
 )

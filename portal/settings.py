@@ -133,7 +133,11 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": env_str("LOG_FORMAT", "plain")}},
     "root": {"handlers": ["stderr"], "level": env_str("LOG_LEVEL", "INFO")},
     # A line a call is for machines; people have the request log.
-    "loggers": {"gateway.calls": {"level": "INFO" if env_str("LOG_FORMAT", "plain") == "json" else "WARNING"}},
+    # The Hub's client would write addresses that are signed: they open what they name.
+    "loggers": {
+        "gateway.calls": {"level": "INFO" if env_str("LOG_FORMAT", "plain") == "json" else "WARNING"},
+        "httpx2": {"level": "WARNING"},
+    },
 }
 
 # --- accounts ---------------------------------------------------------------------------------------------------
@@ -179,6 +183,11 @@ UPLOADS_KEEP_FREE = env_int("UPLOADS_KEEP_FREE", 1024**3)
 UPLOADS_EXPIRE_HOURS = env_int("UPLOADS_EXPIRE_HOURS", 7 * 24)
 # What a team may keep in weights and uploads together, in bytes (500 GB); 0: no limit.
 WEIGHTS_TEAM_QUOTA = env_int("WEIGHTS_TEAM_QUOTA", 500 * 10**9)
+# The Hub that weights are imported from: Hugging Face's, or a mirror of it.
+HUB_URL = env_str("HUB_URL", env_str("HF_ENDPOINT", "https://huggingface.co"))
+# How many imports this portal downloads at once, and after how long without a byte one is given up, in seconds.
+IMPORTS_AT_ONCE = env_int("IMPORTS_AT_ONCE", 3)
+IMPORT_STALLED_S = env_int("IMPORT_STALLED_S", 180)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 

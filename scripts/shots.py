@@ -20,6 +20,8 @@ PAGES = {
     "prompt-set-new": "/deployments/prompt-sets/new/",
     "playground": "/playground/?model=smollm2-135m-instruct",
     "costs": "/billing/",
+    "weights": "/weights/",
+    "import": "/weights/import",
     "upload": "/weights/upload",
     "keys": "/keys/",
     "team": "/team/",
