@@ -15,6 +15,7 @@ from catalog.models import Licence, Weights
 NEXT = {
     Reason.HUB_REFUSED: "Put right what the Hub asks for, then try again.",
     Reason.HUB_AWAY: "Try again when the Hub answers. What has come is kept.",
+    Reason.BUCKET_AWAY: "Try again when the bucket answers; the operator knows which one it is.",
     Reason.STALLED: "Try again: it goes on where it broke off.",
     Reason.WRONG_BYTES: "Try again: only what was wrong is sent anew.",
     Reason.DISK_FULL: "The operator has to make room on the portal's disk; then try again. Nothing half was kept.",
@@ -57,7 +58,7 @@ class Card:
     @property
     def can_retry(self) -> bool:
         row = self.row
-        return row.status == Status.FAILED and row.source_kind == Weights.SourceKind.HUB
+        return row.status == Status.FAILED and (row.is_import or row.was_ready)
 
     @property
     def why_not(self) -> str:

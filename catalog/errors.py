@@ -7,6 +7,7 @@ CatalogError
     Refused       weights that the portal won't take; the text says why and what to do
         OverQuota     they are larger than what the team may still store
     InUse         weights that something still needs
+    BucketAway    the bucket that keeps all content could not be read or written
     HubError      the Hub could not be asked, or did not answer as it should
         Stalled       it sent nothing for too long, or broke off again and again
 """
@@ -42,6 +43,10 @@ class OverQuota(Refused):
 
 
 class InUse(CatalogError):
+    pass
+
+
+class BucketAway(CatalogError):
     pass
 
 

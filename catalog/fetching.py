@@ -15,11 +15,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit
-from catalog import bases, claims, hub_tokens, incoming, offers, store
-from catalog.errors import BadWeights, HubError, IllegalMove, Refused, Stalled
+from catalog import bases, claims, hub_tokens, incoming, keeping, offers, store
+from catalog.errors import BadWeights, BucketAway, HubError, IllegalMove, Refused, Stalled
 from catalog.huggingface import Hub, RepoFile
 from catalog.lifecycle import WORKED_ON, Reason, Status
 from catalog.models import Blob, Weights, WeightsFile
@@ -43,6 +44,15 @@ ORPHANED = timedelta(hours=1)
 # Set when this process is asked to end: downloads stop where they are, and another worker's sweep goes on with them.
 ending = threading.Event()
 
+# Uploads are verified by catalog.uploads; all other weights that are on their way are brought here.
+OURS = Q(source_kind=Weights.SourceKind.HUB) | ~Q(path="")
+
+
+def call_back(weights: Weights) -> None:
+    """They are ready but not on this disk: they come back from the bucket. Raises IllegalMove if somebody was first."""
+    weights.move(Status.DOWNLOADING, since=Status.READY, reason=Reason.BUCKET)
+    _set(weights, bytes_done=0, progress_at=timezone.now() - UNATTENDED)
+
 
 class _Gone(Exception):
     """Somebody removed the weights or took them over, or the process is to end: whoever works on them stops."""
@@ -54,7 +64,7 @@ def fetch(weights_id: UUID) -> None:
         if not mine:
             return
         weights = Weights.objects.select_related("team", "model", "base").filter(pk=weights_id).first()
-        if weights is None or weights.status not in WORKED_ON or weights.source_kind != Weights.SourceKind.HUB:
+        if weights is None or weights.status not in WORKED_ON or not (weights.is_import or weights.was_ready):
             return
         with claims.slot() as free:
             if not free:
@@ -66,14 +76,14 @@ def fetch(weights_id: UUID) -> None:
 def waiting() -> list[UUID]:
     """Imports that somebody should work on, and perhaps nobody does: a message was lost, or a worker was."""
     stale = timezone.now() - UNATTENDED
-    rows = Weights.objects.filter(status__in=WORKED_ON, source_kind=Weights.SourceKind.HUB, progress_at__lt=stale)
+    rows = Weights.objects.filter(OURS, status__in=WORKED_ON, progress_at__lt=stale)
     return list(rows.order_by("created_at").values_list("pk", flat=True))
 
 
 def give_up_overdue() -> None:
     """Whoever killed its worker again and again, and came no further in an hour, has failed."""
     long_ago = timezone.now() - GIVEN_UP_AFTER
-    rows = Weights.objects.filter(status__in=WORKED_ON, source_kind=Weights.SourceKind.HUB, progress_at__lt=long_ago)
+    rows = Weights.objects.filter(OURS, status__in=WORKED_ON, progress_at__lt=long_ago)
     for weights in rows:
         with claims.alone(weights.pk) as mine:
             if mine:
@@ -84,15 +94,18 @@ def forget_old() -> None:
     """What had come of imports that failed a day ago and that nobody tried again."""
     old = timezone.now() - KEPT_PARTS
     for weights in Weights.objects.filter(status=Status.FAILED, bytes_done__gt=0, status_since__lt=old):
-        if weights.source_kind == Weights.SourceKind.HUB:
+        if weights.is_import:
             store.drop_incoming(weights.pk)
             Weights.objects.filter(pk=weights.pk, status=Status.FAILED).update(bytes_done=0)
-    store.forget_unused()
+    keeping.forget(store.forget_unused())
     store.forget_strangers(older_than=timezone.now() - ORPHANED)
 
 
 def _work(weights: Weights) -> None:
     try:
+        if weights.was_ready:
+            _bring_back(weights)
+            return
         if weights.status == Status.DOWNLOADING:
             _download(weights)
             weights.move(Status.VERIFYING, since=Status.DOWNLOADING, reason=Reason.COMPLETE)
@@ -101,17 +114,11 @@ def _work(weights: Weights) -> None:
     except (_Gone, incoming.WrittenByAnother, IllegalMove):
         if not Weights.objects.kept().filter(pk=weights.pk).exists():
             store.drop(weights.pk)
-    except Refused as error:
-        _fail(weights, Reason.HUB_REFUSED, str(error))
     except BadWeights as error:
         store.drop_incoming(weights.pk)
         _fail(weights, Reason.REFUSED, str(error))
-    except _WrongBytes as error:
-        _fail(weights, Reason.WRONG_BYTES, str(error))
-    except Stalled as error:
-        _fail(weights, Reason.STALLED, str(error))
-    except HubError as error:
-        _fail(weights, Reason.HUB_AWAY, str(error))
+    except (Refused, _WrongBytes, HubError, BucketAway) as error:
+        _fail(weights, _reason_of(error), str(error))
     except (DatabaseError, InterfaceError):
         raise  # nothing can be said while the database is away; the sweep goes on
     except OSError as error:
@@ -130,6 +137,20 @@ def _work(weights: Weights) -> None:
         )
 
 
+def _reason_of(error: Exception) -> Reason:
+    match error:
+        case Refused():
+            return Reason.HUB_REFUSED
+        case _WrongBytes():
+            return Reason.WRONG_BYTES
+        case BucketAway():
+            return Reason.BUCKET_AWAY
+        case Stalled():
+            return Reason.STALLED
+        case _:
+            return Reason.HUB_AWAY
+
+
 def _fail(weights: Weights, reason: Reason, detail: str) -> None:
     """Failed, unless somebody removed it meanwhile; what is still on the disk is counted."""
     weights.refresh_from_db()
@@ -138,6 +159,16 @@ def _fail(weights: Weights, reason: Reason, detail: str) -> None:
         _set(weights, bytes_done=_bytes_here(weights))
         offers.offer_newest(weights.model)
         log.info("the import %s failed: %s", weights.pk, reason)
+
+
+def _bring_back(weights: Weights) -> None:
+    """From the bucket, file by file; ready again once all of them are the ones that were verified."""
+    progress = _Progress(weights, done=0)
+    keeping.bring_back(weights, progress.more)
+    if weights.status == Status.DOWNLOADING:
+        weights.move(Status.VERIFYING, since=Status.DOWNLOADING, reason=Reason.COMPLETE)
+    weights.move(Status.READY, since=Status.VERIFYING, reason=Reason.VERIFIED)
+    offers.offer_newest(weights.model)
 
 
 class _WrongBytes(Exception):
@@ -351,6 +382,7 @@ def _store(
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in places.items():
         store.place(path, digests[name], folder / name)
+        keeping.keep(digests[name])
     store.sync(folder)
     path = folder / whole.first if whole.first else folder
     context = storing.context_tokens(whole)

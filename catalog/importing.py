@@ -126,7 +126,7 @@ def begin(
 
 def retry(weights: Weights, *, actor: str) -> None:
     """A failed import goes on with what it has. Asking twice, or for one that has not failed, changes nothing."""
-    if weights.source_kind != Weights.SourceKind.HUB or weights.status != Status.FAILED or weights.team is None:
+    if not (weights.is_import or weights.was_ready) or weights.status != Status.FAILED or weights.team is None:
         return
     with transaction.atomic():
         Team.objects.select_for_update(no_key=True).get(pk=weights.team.pk)

@@ -206,6 +206,15 @@ class Weights(models.Model):
         return self.status in IN_MOTION
 
     @property
+    def is_import(self) -> bool:
+        return self.source_kind == self.SourceKind.HUB
+
+    @property
+    def was_ready(self) -> bool:
+        """Its files have been verified before: what is on its way comes back from the bucket."""
+        return bool(self.path)
+
+    @property
     def is_ready(self) -> bool:
         return self.status == Status.READY
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.db import transaction
 
 from accounts import audit
-from catalog import offers, store
+from catalog import keeping, offers, store
 from catalog.errors import InUse
 from catalog.lifecycle import Reason, Status
 from catalog.models import Offer, Weights
@@ -40,5 +40,5 @@ def remove(weights: Weights, *, actor: str) -> None:
             offers.offer_newest(row.model)
             audit.record(row.team, actor=actor, verb="removed the weights", subject=str(row))
     store.drop(weights.pk)
-    store.forget_unused()
+    keeping.forget(store.forget_unused())
     weights.refresh_from_db()

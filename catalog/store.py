@@ -83,10 +83,10 @@ def drop(weights_id: UUID) -> None:
     shutil.rmtree(set_folder(weights_id), ignore_errors=True)
 
 
-def forget_unused() -> int:
-    """Content that no file of any weights has goes; returns how many. A set that is being stored has a name of its own
+def forget_unused() -> list[str]:
+    """Content that no file of any weights has goes; returns which. A set that is being stored has a name of its own
     for what it uses, so it loses nothing."""
-    gone = 0
+    gone = []
     for sha256 in Blob.objects.filter(files=None).values_list("pk", flat=True):
         with transaction.atomic():
             row = Blob.objects.select_for_update().filter(pk=sha256).first()
@@ -94,7 +94,7 @@ def forget_unused() -> int:
                 continue  # a set that was being stored has it now
             row.delete()
             blob_path(sha256).unlink(missing_ok=True)
-            gone += 1
+            gone.append(sha256)
     return gone
 
 

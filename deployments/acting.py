@@ -2,6 +2,7 @@
 compare-and-set, an engine is named by its replica, a place has one replica, and a replica is closed once.
 """
 
+import contextlib
 from collections.abc import Iterable
 
 from django.conf import settings
@@ -9,6 +10,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import sealing
+from catalog import fetching, keeping
+from catalog import tasks as catalog_tasks
+from catalog.errors import IllegalMove
 from deployments import capacity, causes, engines, looking, news, probing, uptime, verifying
 from deployments.backends import Backend, backends
 from deployments.errors import BackendError, IllegalTransition
@@ -93,6 +97,12 @@ def _begin(row: Deployment) -> bool:
     if not row.weights.is_ready:
         cause = causes.of_weights(row.weights)
         row.transition(Status.FAILED, since=row.status, reason=cause.reason, detail=cause.evidence)
+        return True
+    if keeping.is_away(row.weights):
+        with contextlib.suppress(IllegalMove):
+            fetching.call_back(row.weights)
+        catalog_tasks.ring(row.weights_id)
+        row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
         return True
     large = causes.too_large(row.weights.size_bytes, row.hardware.memory_gib)
     if large:

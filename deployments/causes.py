@@ -80,7 +80,7 @@ def of_weights(weights: Weights) -> Cause:
             reason = Reason.DISK_FULL
         case Came.HUB_REFUSED:
             reason = Reason.HUB_REFUSED
-        case Came.HUB_AWAY | Came.STALLED:
+        case Came.HUB_AWAY | Came.STALLED | Came.BUCKET_AWAY:
             reason = Reason.HUB_AWAY
         case _:
             reason = Reason.BAD_WEIGHTS

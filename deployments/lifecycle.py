@@ -72,7 +72,7 @@ class Reason(models.TextChoices):
     BAD_WEIGHTS = "bad_weights", "The weights are missing, differ from their sha256 or can't be loaded"
     WEIGHTS_COMING = "weights_coming", "Its weights are on their way to the portal"
     HUB_REFUSED = "hub_refused", "The Hub refused its weights"
-    HUB_AWAY = "hub_away", "Its weights did not come: the Hub could not be reached"
+    HUB_AWAY = "hub_away", "Its weights did not come: where they are kept could not be reached"
     BACKEND_REFUSED = "backend_refused", "The backend could not start the engine"
     NO_WORKER = "no_worker", "No worker took it up in time"
     IDLE = "idle", "No call for the idle window"

@@ -1,6 +1,7 @@
 """All settings, from the environment, grouped by app. `scripts/up` fills in what has no default here."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -183,6 +184,25 @@ UPLOADS_KEEP_FREE = env_int("UPLOADS_KEEP_FREE", 1024**3)
 UPLOADS_EXPIRE_HOURS = env_int("UPLOADS_EXPIRE_HOURS", 7 * 24)
 # What a team may keep in weights and uploads together, in bytes (500 GB); 0: no limit.
 WEIGHTS_TEAM_QUOTA = env_int("WEIGHTS_TEAM_QUOTA", 500 * 10**9)
+# A bucket (S3 or what speaks its API) that keeps all content beside the disk; empty: the disk alone has it.
+WEIGHTS_S3_PREFIX = env_str("WEIGHTS_S3_PREFIX")
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+if bucket_name := env_str("WEIGHTS_S3_BUCKET"):
+    STORAGES["weights"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": bucket_name,
+            "endpoint_url": env_str("WEIGHTS_S3_ENDPOINT") or None,
+            "region_name": env_str("WEIGHTS_S3_REGION") or None,
+            "access_key": env_secret("WEIGHTS_S3_ACCESS_KEY") or None,
+            "secret_key": env_secret("WEIGHTS_S3_SECRET_KEY") or None,
+            "default_acl": None,
+            "querystring_auth": False,
+        },
+    }
 # The Hub that weights are imported from: Hugging Face's, or a mirror of it.
 HUB_URL = env_str("HUB_URL", env_str("HF_ENDPOINT", "https://huggingface.co"))
 # How many imports this portal downloads at once, and after how long without a byte one is given up, in seconds.

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from catalog import offers, versions
+from catalog import keeping, offers, versions
 from catalog import store as disk
 from catalog.lifecycle import Reason, Status
 from catalog.models import Blob, Licence, Model, Weights
@@ -25,6 +25,7 @@ def store(draft: Draft, contents: Contents, digests: Mapping[str, str], *, base:
     folder.mkdir(parents=True, exist_ok=True)
     for upload in uploads:
         disk.place(spool.path(upload.pk), digests[upload.filename], folder / upload.filename)
+        keeping.keep(digests[upload.filename])
     disk.sync(folder)
     path = folder / contents.first if contents.first else folder
     size = sum(upload.length for upload in uploads)
