@@ -4,15 +4,36 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('catalog', '0008_measurements'),
+        ("catalog", "0008_measurements"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='weights',
-            name='reason',
-            field=models.CharField(blank=True, choices=[('', ''), ('asked', 'Asked for'), ('retried', 'Tried again'), ('complete', 'All bytes are here and are being checked'), ('verified', 'Every file is the one that was pinned'), ('remove_asked', 'Removal was asked for'), ('refused', "The files can't be used"), ('wrong_bytes', 'The bytes are not those that were promised'), ('disk_full', "The portal's disk is full"), ('hub_refused', 'The Hub refused'), ('hub_away', 'The Hub could not be reached'), ('bucket', 'They come back from the bucket that keeps them'), ('bucket_away', "The bucket that keeps them can't be used"), ('stalled', 'Nothing arrived before the deadline'), ('portal_failed', 'Something went wrong in the portal'), ('over_quota', "The team's storage is used up")], default='', max_length=16),
+            model_name="weights",
+            name="reason",
+            field=models.CharField(
+                blank=True,
+                choices=[
+                    ("", ""),
+                    ("asked", "Asked for"),
+                    ("retried", "Tried again"),
+                    ("complete", "All bytes are here and are being checked"),
+                    ("verified", "Every file is the one that was pinned"),
+                    ("remove_asked", "Removal was asked for"),
+                    ("refused", "The files can't be used"),
+                    ("wrong_bytes", "The bytes are not those that were promised"),
+                    ("disk_full", "The portal's disk is full"),
+                    ("hub_refused", "The Hub refused"),
+                    ("hub_away", "The Hub could not be reached"),
+                    ("bucket", "They come back from the bucket that keeps them"),
+                    ("bucket_away", "The bucket that keeps them can't be used"),
+                    ("stalled", "Nothing arrived before the deadline"),
+                    ("portal_failed", "Something went wrong in the portal"),
+                    ("over_quota", "The team's storage is used up"),
+                ],
+                default="",
+                max_length=16,
+            ),
         ),
     ]

@@ -4,15 +4,51 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('deployments', '0006_validation'),
+        ("deployments", "0006_validation"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='deployment',
-            name='reason',
-            field=models.CharField(blank=True, choices=[('', ''), ('asked', 'Asked for'), ('engine_loading', 'The engine is loading the weights'), ('engine_healthy', 'The engine answers its health check'), ('engine_exited', 'The engine exited; it is started again'), ('engine_hung', 'The engine stopped answering; it is started again'), ('portal_restarted', 'The portal was restarted; its engine is started again'), ('no_capacity', 'No capacity: all replicas that this hardware has room for are in use'), ('crash_loop', 'The engine exited again and again'), ('start_timeout', 'The engine did not become healthy before its deadline'), ('out_of_memory', 'The engine ran out of memory'), ('too_large', "The weights are larger than the hardware's memory"), ('disk_full', 'The disk is full'), ('bad_option', 'The engine refused an option'), ('bad_weights', "The weights are missing, differ from their sha256 or can't be loaded"), ('weights_coming', 'Its weights are on their way to the portal'), ('hub_refused', 'The Hub refused its weights'), ('hub_away', 'Its weights did not come: where they are kept could not be reached'), ('backend_refused', 'The backend could not start the engine'), ('no_worker', 'No worker took it up in time'), ('idle', 'No call for the idle window'), ('called', 'A call woke it'), ('update_asked', 'An update was asked for; its engine starts beside the old one'), ('validating', 'The new version answers its prompt set; the one before takes the calls meanwhile'), ('validation_failed', 'The new version did not pass its prompt set; the version before goes on'), ('updated', 'The new version answered a real prompt and takes the calls'), ('update_failed', 'The update failed; the version before goes on'), ('update_taken_back', 'The update was taken back before it took any call'), ('stop_asked', 'Stop was asked for'), ('stop_timeout', 'The engine has not ended in time; ending it is tried on'), ('gone', 'The backend no longer lists the replica')], default='asked', max_length=24),
+            model_name="deployment",
+            name="reason",
+            field=models.CharField(
+                blank=True,
+                choices=[
+                    ("", ""),
+                    ("asked", "Asked for"),
+                    ("engine_loading", "The engine is loading the weights"),
+                    ("engine_healthy", "The engine answers its health check"),
+                    ("engine_exited", "The engine exited; it is started again"),
+                    ("engine_hung", "The engine stopped answering; it is started again"),
+                    ("portal_restarted", "The portal was restarted; its engine is started again"),
+                    ("no_capacity", "No capacity: all replicas that this hardware has room for are in use"),
+                    ("crash_loop", "The engine exited again and again"),
+                    ("start_timeout", "The engine did not become healthy before its deadline"),
+                    ("out_of_memory", "The engine ran out of memory"),
+                    ("too_large", "The weights are larger than the hardware's memory"),
+                    ("disk_full", "The disk is full"),
+                    ("bad_option", "The engine refused an option"),
+                    ("bad_weights", "The weights are missing, differ from their sha256 or can't be loaded"),
+                    ("weights_coming", "Its weights are on their way to the portal"),
+                    ("hub_refused", "The Hub refused its weights"),
+                    ("hub_away", "Its weights did not come: where they are kept could not be reached"),
+                    ("backend_refused", "The backend could not start the engine"),
+                    ("no_worker", "No worker took it up in time"),
+                    ("idle", "No call for the idle window"),
+                    ("called", "A call woke it"),
+                    ("update_asked", "An update was asked for; its engine starts beside the old one"),
+                    ("validating", "The new version answers its prompt set; the one before takes the calls meanwhile"),
+                    ("validation_failed", "The new version did not pass its prompt set; the version before goes on"),
+                    ("updated", "The new version answered a real prompt and takes the calls"),
+                    ("update_failed", "The update failed; the version before goes on"),
+                    ("update_taken_back", "The update was taken back before it took any call"),
+                    ("stop_asked", "Stop was asked for"),
+                    ("stop_timeout", "The engine has not ended in time; ending it is tried on"),
+                    ("gone", "The backend no longer lists the replica"),
+                ],
+                default="asked",
+                max_length=24,
+            ),
         ),
     ]
