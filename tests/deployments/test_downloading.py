@@ -95,6 +95,6 @@ def test_its_page_says_how_far_they_are(
     page = client.get(f"/deployments/{row.pk}", follow=True).content.decode()
     assert "on their way: <b>59.9\xa0KB</b> of 119.8\xa0KB, about 10 min 13 s left" in page
     assert f"/weights/{weights.pk}" in page
-    assert "Waiting for a worker" not in page
+    assert '<li class="now"><span>Fetching the weights' in page
     form = client.get(f"/deployments/new?model={row.model.slug}", follow=True).content.decode()
     assert "it starts once they are here" in form
