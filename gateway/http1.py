@@ -43,7 +43,7 @@ class Client:
         address or a header that can't be sent. A kept connection that was closed under us is replaced once."""
         origin, path = _parts(url)
         sent = _head(origin.host_header, path, headers, len(body)) + body
-        while kept := self._take(origin):
+        if kept := self._take(origin):
             try:
                 return await self._exchange(kept, sent)
             except BrokenOff as error:
