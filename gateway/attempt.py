@@ -285,8 +285,8 @@ async def _relay(call: _Call, response: Response) -> AsyncIterator[bytes]:
         response.close()
         raise
     try:
-        yield b""
-        async with response:
+        async with response:  # from here on: who drops the stream before its first event has to let go of it too
+            yield b""
             yield first
             async for more in events:
                 yield more
