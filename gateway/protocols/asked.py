@@ -12,12 +12,21 @@ from gateway.errors import bad_request
 
 log = logging.getLogger(__name__)
 
-# The last one would override max_tokens at an engine, and with it what a budget counts on.
-REFUSED = ("api_base", "api_key", "base_url", "extra_headers", "n_predict")
+# The last ones would override what a budget counts on: at an engine max_tokens and n, at a router of models the model.
+REFUSED = ("api_base", "api_key", "base_url", "extra_headers", "n_predict", "n_cmpl", "models", "fallbacks")
 # Priced beyond tokens, and nothing here meters them.
-UNPRICED = ("web_search_options",)
+UNPRICED = ("web_search_options", "plugins")
 UNPRICED_TOOLS = ("web_search", "web_fetch", "code_execution", "code_interpreter", "file_search", "computer", "mcp")
 TIERS = (None, "auto", "default", "standard_only")
+# Anthropic asks a tenth more for others: https://platform.claude.com/docs/en/build-with-claude/data-residency
+PLACES = (None, "global")
+# Never part of a prompt. What is in neither list may be: some target writes it there.
+BESIDE_THE_PROMPT = frozenset(
+    {
+        "model", "stream_options", "metadata", "user", "stop", "stop_sequences", "tool_choice", "service_tier",
+        "reasoning_effort", "safety_identifier", "prompt_cache_key", "logit_bias", "encoding_format",
+    }
+)  # fmt: skip
 # Levels of lists and objects that JSON can be written with here.
 DEEPEST = 200
 MEDIA_DEPTH = 8
@@ -82,6 +91,10 @@ def model_of(body: dict[str, Any]) -> str:
             )
     if body.get("service_tier") not in TIERS:
         raise bad_request("Only the default tier has a price here.", param="service_tier", code="unsupported_parameter")
+    if body.get("inference_geo") not in PLACES:
+        raise bad_request(
+            "Only the default place has a price here.", param="inference_geo", code="unsupported_parameter"
+        )
     for place, tool in enumerate(body["tools"] if isinstance(body.get("tools"), list) else ()):
         if isinstance(tool, dict) and str(tool.get("type")).startswith(UNPRICED_TOOLS):
             raise bad_request(
@@ -140,6 +153,16 @@ def bytes_of(text: Any) -> int:
 def size_of(value: Any) -> int:
     """The bytes of a value as JSON: what a prompt that holds it can at most be long."""
     return len(orjson.dumps(value)) if value else 0
+
+
+def size_beside(body: dict[str, Any], *measured: str) -> int:
+    """The bytes of all that may stand in the prompt beside the fields that were measured: tools, schemas, and what is
+    only forwarded (a chat's `system`, `documents`, `prediction` ...)."""
+    return sum(
+        size_of(value)
+        for name, value in body.items()
+        if isinstance(value, str | list | dict) and name not in measured and name not in BESIDE_THE_PROMPT
+    )
 
 
 def only_data_url(url: Any, param: str) -> None:

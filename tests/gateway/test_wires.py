@@ -225,8 +225,16 @@ def test_a_stream_that_dies_before_its_first_byte_is_tried_again_and_not_billed(
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/chat/completions", {"n_predict": 5}, "n_predict"),
+    ("/v1/chat/completions", {"n_cmpl": 4}, "n_cmpl"),
+    ("/v1/chat/completions", {"models": ["a-dear-one"]}, "models"),
+    ("/v1/chat/completions", {"fallbacks": [{"model": "a-dear-one"}]}, "fallbacks"),
+    ("/v1/chat/completions", {"plugins": [{"id": "web"}]}, "plugins"),
+    ("/v1/messages", {"model": "good", "n": 16}, "n: "),
+    ("/v1/messages", {"model": "good", "best_of": 16}, "best_of"),
+    ("/v1/messages", {"model": "good", "max_completion_tokens": 100_000}, "max_completion_tokens"),
     ("/v1/chat/completions", {"web_search_options": {"x": 1}}, "web_search_options"),
     ("/v1/chat/completions", {"service_tier": "priority"}, "service_tier"),
+    ("/v1/messages", {"inference_geo": "us"}, "inference_geo: "),
     ("/v1/messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
         {"type": "input_audio", "input_audio": {"data": "http://169.254.169.254/x"}}]}]}, "messages[0].content[0]"),
@@ -270,11 +278,28 @@ def test_a_name_that_no_log_can_hold_does_not_stop_the_log(gateway: Gateway) -> 
     wait_for(lambda: RequestRecord.objects.count() == 3)
 
 
-def test_the_larger_of_two_bounds_is_what_a_budget_holds(gateway: Gateway) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_the_larger_of_two_bounds_is_what_a_budget_holds(gateway: Gateway, path: str) -> None:
     Budget.objects.create(team=gateway.team, monthly_usd=Decimal("0.05"))
     both = {"max_tokens": 1, "max_completion_tokens": 100_000}
-    answer = _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK} | both)
+    answer = _post(gateway, path, {"model": "good", "messages": ASK, "prompt": "x"} | both)
     assert answer.json()["error"]["code"] == "insufficient_quota"
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {"system": "x" * 100_000}),
+        ("/v1/chat/completions", {"documents": [{"text": "x" * 100_000}]}),
+        ("/v1/messages", {"output_config": {"format": {"type": "json_schema", "schema": {"d": "x" * 100_000}}}}),
+    ],
+)
+def test_what_is_only_forwarded_is_held_against_a_budget_as_prompt(
+    gateway: Gateway, path: str, more: dict[str, Any]
+) -> None:
+    Budget.objects.create(team=gateway.team, monthly_usd=Decimal("0.05"))
+    assert _post(gateway, path, GOOD | more).status_code == 429
+    assert not gateway.claude.calls
 
 
 # --- the small print --------------------------------------------------------------------------------------------
