@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,10 @@ BESIDE_THE_PROMPT = frozenset(
 # Levels of lists and objects that JSON can be written with here.
 DEEPEST = 200
 MEDIA_DEPTH = 8
+# As those who fetch read one: blanks and control characters before it, tabs and line breaks inside, are left out. "//"
+# begins none that has a scheme, and every MP3 in base64.
+SCHEMES = "|".join(r"[\t\r\n]*".join(scheme) for scheme in ("http:", "https:", "file:", "ftp:"))
+ADDRESS = re.compile(rf"[\s\0-\x20]*(?:{SCHEMES})", re.IGNORECASE)
 MOST_TOKENS = 10_000_000
 TOKENS_PER_IMAGE = 2000
 TOKENS_PER_MESSAGE = 8
@@ -174,7 +179,7 @@ def only_data_url(url: Any, param: str) -> None:
 def only_own_media(value: Any, param: str, depth: int = 0) -> None:
     """No address anywhere in a piece of media: whoever serves the model would fetch it, from inside its network."""
     match value:
-        case str() if value[:8].lstrip().lower().startswith(("http:", "https:", "file:", "ftp:", "//")):
+        case str() if ADDRESS.match(value):
             raise bad_request("Media is taken with the request itself (data: URLs, base64), not by address.",
                               param=param, code="invalid_url")  # fmt: skip
         case dict() if depth < MEDIA_DEPTH:

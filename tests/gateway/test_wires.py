@@ -1,5 +1,6 @@
 """Both wires, in what goes wrong and in the small print: errors in each one's shape, broken streams, lists, counts."""
 
+import base64
 import json
 import time
 from decimal import Decimal
@@ -240,6 +241,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"type": "input_audio", "input_audio": {"data": "http://169.254.169.254/x"}}]}]}, "messages[0].content[0]"),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
         {"type": "input_video", "input_video": {"url": "https://x"}}]}]}, "messages[0].content[0]"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+        {"type": "video_url", "video_url": {"url": " " * 9 + "http://169.254.169.254/"}}]}]}, "messages[0].content[0]"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+        {"type": "video_url", "video_url": {"url": "\0ht\ntp\t://169.254.169.254/"}}]}]}, "messages[0].content[0]"),
     ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "document", "source": {
         "type": "content", "content": [IMAGE]}}]}]}, "messages.0.content.0.source"),
 ]  # fmt: skip
@@ -254,6 +259,12 @@ def test_what_would_cost_or_fetch_more_than_is_seen_is_refused(
     assert param in answer.text
     assert not gateway.provider.calls
     assert not gateway.claude.calls
+
+
+def test_a_recording_in_base64_is_no_address(gateway: Gateway) -> None:
+    audio = {"data": base64.b64encode(b"\xff\xfb\x90").decode(), "format": "mp3"}
+    messages = [{"role": "user", "content": [{"type": "input_audio", "input_audio": audio}]}]
+    assert _post(gateway, "/v1/chat/completions", {"model": "good", "messages": messages}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
