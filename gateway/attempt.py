@@ -258,8 +258,7 @@ async def _whole(call: _Call, response: Response) -> None:
     except (OSError, *UNREADABLE) as error:
         raise upstream_failed(f"{call.target.where} sent an answer that can't be read.") from error
     call.answered = True  # from here on it is billed, by the sweep if need be
-    if asking.keep:
-        await asking.keep(body, asking.answer.headers)
+    await _keep(asking, body)
     try:
         receipt = await _settle(call)
     except BillingError as error:
@@ -326,10 +325,19 @@ async def _events(call: _Call, response: Response) -> AsyncIterator[bytes]:
         raise upstream_failed(f"{call.target.where} broke off its answer.")
     if ending := sink.end():
         _note(asking, kept, ending)
-    if asking.keep:
-        await asking.keep(b"".join([*kept, sink.last()]), asking.answer.headers)
+    await _keep(asking, b"".join([*kept, sink.last()]))
     if ending:
         yield ending
+
+
+async def _keep(asking: Asking, whole: bytes) -> None:
+    """For a retry with the same key. Where it can't be kept it goes out all the same: it was made, and it is billed."""
+    if asking.keep is None:
+        return
+    try:
+        await asking.keep(whole, asking.answer.headers)
+    except WireError as error:
+        log.warning("the answer to %s is not kept: %s", asking.request_id, error.message)
 
 
 def _note(asking: Asking, kept: list[bytes], events: bytes) -> None:
