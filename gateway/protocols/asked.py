@@ -38,6 +38,8 @@ ADDRESS = re.compile(rf"[\s\0-\x20]*(?:{SCHEMES})", re.IGNORECASE)
 MOST_TOKENS = 10_000_000
 TOKENS_PER_IMAGE = 2000
 TOKENS_PER_MESSAGE = 8
+# What a model's template or its provider puts before a prompt: SmolLM2 23 tokens, gpt-oss 70, Claude with tools 350.
+TOKENS_OF_A_TEMPLATE = 512
 BYTES_PER_TOKEN = 4
 
 
@@ -62,8 +64,8 @@ class Asked:
 
     @property
     def most_prompt_tokens(self) -> int:
-        """No tokenizer makes more tokens than there are bytes."""
-        return self.prompt_bytes + self.extra_tokens
+        """No tokenizer makes more tokens than there are bytes; a template adds a text of its own."""
+        return self.prompt_bytes + self.extra_tokens + (TOKENS_OF_A_TEMPLATE if self.has_output else 0)
 
 
 def parse(raw: bytes) -> dict[str, Any]:
