@@ -22,7 +22,7 @@ from billing.meters import (
     TOKENS_INPUT_CACHE_WRITE_1H,
     TOKENS_OUTPUT,
 )
-from gateway import metrics, sse
+from gateway import metrics, sse, upstream
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import CHAT, PATHS, Source
 from gateway.auth import Caller
@@ -101,8 +101,9 @@ async def run(asking: Asking, target: Target) -> None:
             sent = said.body(bound) | {"model": target.upstream_model}
         if _wants_the_new_name(asking, target, said) and "max_tokens" in sent:
             sent["max_completion_tokens"] = sent.pop("max_tokens")
+        read_s = None if asking.asked.stream else upstream.WHOLE_S
         response = await asking.runtime.upstream.open(
-            target, said.path, orjson.dumps(sent), request_id=asking.request_id
+            target, said.path, orjson.dumps(sent), request_id=asking.request_id, read_s=read_s
         )
         asking.answer.tally = call.tally
         asking.answer.headers |= {

@@ -395,12 +395,22 @@ def _post(gateway: Gateway, path: str, body: dict[str, Any]) -> httpx.Response:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_target_that_stalls_is_given_up_and_not_billed(gateway: Gateway, monkeypatch: Any, stream: bool) -> None:
     monkeypatch.setattr(upstream, "READ_S", 0.3)
+    monkeypatch.setattr(upstream, "WHOLE_S", 0.3)
     with serving() as url:
         body = {"model": "stalled", "messages": ASK, "stream": stream}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=gateway.headers, timeout=30)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_error")
     assert not UsageEvent.objects.exists()
     assert not Reservation.objects.filter(state="open").exists()
+
+
+def test_a_whole_answer_may_take_longer_than_a_stream_may_be_silent(gateway: Gateway, monkeypatch: Any) -> None:
+    monkeypatch.setattr(upstream, "READ_S", 0.3)
+    with serving() as url:
+        body = {"model": "slow", "messages": ASK}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=gateway.headers, timeout=30)
+    assert answer.status_code == 200
+    assert UsageEvent.objects.get().quality == "measured"
 
 
 def test_a_target_that_nobody_listens_at_is_told_and_not_billed(gateway: Gateway) -> None:
