@@ -57,7 +57,7 @@ async def _refusal(target: Target, response: http1.Response) -> WireError:
     error = await _error_of(response)
     message = str(error.get("message") or "")[:500]
     if error.get("type") == "exceed_context_size_error":
-        found: WireError = context_exceeded(int(error.get("n_prompt_tokens") or 0), int(error.get("n_ctx") or 0))
+        found: WireError = context_exceeded(_number(error, "n_prompt_tokens"), _number(error, "n_ctx"))
         return found
     wait = {"retry-after": response.headers["retry-after"]} if "retry-after" in response.headers else {}
     match response.status:
@@ -78,6 +78,11 @@ async def _refusal(target: Target, response: http1.Response) -> WireError:
             failed = upstream_failed(f"{target.where} failed with status {status}.")
             failed.upstream_status = status
             return failed
+
+
+def _number(error: dict[str, Any], name: str) -> int:
+    value = error.get(name)
+    return value if isinstance(value, int) else 0
 
 
 async def _error_of(response: http1.Response) -> dict[str, Any]:

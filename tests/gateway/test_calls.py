@@ -270,6 +270,12 @@ def test_a_context_that_is_too_long_is_told_with_both_numbers(gateway: Gateway) 
     assert (failure.value.status_code, failure.value.code) == (400, "context_length_exceeded")
 
 
+def test_a_refusal_with_odd_numbers_in_it_is_no_error_of_ours(gateway: Gateway) -> None:
+    with pytest.raises(APIStatusError) as failure:
+        gateway.client.chat.completions.create(model="odd", messages=ASK)
+    assert (failure.value.status_code, failure.value.code) == (400, "context_length_exceeded")
+
+
 def test_a_huge_body_is_refused(gateway: Gateway) -> None:
     answer = httpx.post(
         f"{gateway.url}/v1/chat/completions",
