@@ -13,9 +13,8 @@ from django.db.utils import DataError
 from django.utils import timezone
 
 from deployments import tallies
-from gateway import metrics, tracing
+from gateway import contents, metrics, tracing
 from gateway.contents import Content
-from gateway.models import RequestContent
 from gateway.stores import Stores
 
 log = logging.getLogger(__name__)
@@ -122,8 +121,9 @@ def _ended(entry: Entry, deployment_id: UUID) -> tallies.Ended:
 
 
 def _insert_all(rows: list[dict[str, object]], kept: list[tuple[UUID, Content]]) -> None:
-    """A row that the database refuses is no reason to keep the others waiting. Written twice, a content is one."""
-    RequestContent.objects.bulk_create([content.row(team_id) for team_id, content in kept], ignore_conflicts=True)
+    """A row that the database refuses is no reason to keep the others waiting."""
+    if kept:
+        contents.keep_all(kept)
     try:
         _insert(rows)
     except DataError:
