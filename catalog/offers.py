@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 
 from accounts import sealing
-from catalog.models import Model, Offer
+from catalog.models import Hardware, Model, Offer, Weights
+
+# Which engine takes which format, and those that want a GPU. What fits where is decided when it is deployed.
+ENGINES = {"gguf": "llama_cpp", "safetensors": "vllm"}
+ON_GPUS = frozenset({"vllm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,18 @@ def hosted_routes() -> list[HostedRoute]:
 def deployable_offer(model: Model) -> Offer | None:
     """The offer with weights that are on this portal, if there is one."""
     return model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
+
+
+def offer(weights: Weights) -> Offer | None:
+    """From now on deploying the model starts these weights, an adapter's on its base; None if no engine takes them."""
+    engine = ENGINES.get(weights.format)
+    if engine is None:
+        return None
+    row, _ = Offer.objects.update_or_create(
+        model=weights.model, path=Offer.Path.DEPLOYABLE, defaults={"weights": weights, "engine": engine}
+    )
+    row.hardware.set(Hardware.objects.filter(gpus__gt=0) if engine in ON_GPUS else Hardware.objects.all())
+    return row
 
 
 def _route(row: Offer) -> HostedRoute:

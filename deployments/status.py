@@ -84,14 +84,14 @@ class Report:
 def of_team(team: Team) -> list[Report]:
     """Every deployment of the team, the live ones first, in a fixed number of queries."""
     rows = Deployment.objects.of(team).select_related("team", "model", "hardware", "version", "next_version")
-    found = _reports(team, rows.prefetch_related(_live_replicas()))
+    found = _reports(team, rows.prefetch_related(_live_replicas(), "version__adapters"))
     return sorted(found, key=lambda report: report.is_over)
 
 
 def of(deployment: Deployment) -> Report:
     rows = Deployment.objects.filter(pk=deployment.pk)
     rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
-    return _reports(deployment.team, rows.prefetch_related(_live_replicas()))[0]
+    return _reports(deployment.team, rows.prefetch_related(_live_replicas(), "version__adapters"))[0]
 
 
 def log_tail(deployment: Deployment, *, lines: int = LOG_LINES) -> list[str]:

@@ -17,6 +17,9 @@ from deployments.backends import Observation
 from deployments.models import Replica
 
 Seen = tuple[Replica, Observation]
+COPIED = ("started_at", "address", "prices", "peak_bytes")
+# A peak is written down again once it has risen by so much.
+PEAK_STEP = 1.05
 
 
 def note(replica: Replica, seen: Observation) -> None:
@@ -61,6 +64,7 @@ def close(replica: Replica, seen: Observation, *, crashed: bool, detail: str) ->
         ended = [moment for moment in (seen.exited_at, row.billed_until, row.ready_at) if moment]
         row.exited_at = max(ended) if ended else row.started_at or timezone.now()
         row.exit_code, row.crashed, row.exit_detail = seen.exit_code, crashed, detail
+        row.peak_bytes = seen.peak_bytes or row.peak_bytes
         row.address, row.sealed_key = "", ""
         metering.record_uptime(_until(row, row.exited_at))
         row.save()
@@ -68,21 +72,25 @@ def close(replica: Replica, seen: Observation, *, crashed: bool, detail: str) ->
 
 
 def _says_more(replica: Replica, seen: Observation) -> bool:
-    return seen.started_at is not None and (replica.started_at, replica.address) != (seen.started_at, seen.address)
+    if seen.started_at is None:
+        return False
+    risen = (seen.peak_bytes or 0) > (replica.peak_bytes or 0) * PEAK_STEP
+    return risen or (replica.started_at, replica.address) != (seen.started_at, seen.address)
 
 
 def _copy(pairs: list[Seen]) -> None:
     """The engine's own start, its address, and the prices in force then: those of all its life."""
     for replica, seen in pairs:
         replica.address = seen.address
+        replica.peak_bytes = max(seen.peak_bytes or 0, replica.peak_bytes or 0) or None
         if replica.started_at is None and seen.started_at is not None:
             replica.started_at, replica.prices = seen.started_at, _prices_of(replica, seen.started_at)
     live = Replica.objects.filter(exited_at=None)
     if len(pairs) == 1:
         replica = pairs[0][0]
-        live.filter(pk=replica.pk).update(started_at=replica.started_at, address=replica.address, prices=replica.prices)
+        live.filter(pk=replica.pk).update(**{name: getattr(replica, name) for name in COPIED})
     else:
-        live.bulk_update([replica for replica, _ in pairs], ["started_at", "address", "prices"])
+        live.bulk_update([replica for replica, _ in pairs], COPIED)
 
 
 def _prices_of(replica: Replica, at: datetime) -> dict[str, str]:

@@ -1,10 +1,10 @@
 from django.urls import path
 
-from deployments import version_views, views
+from deployments import deploy_views, version_views, views
 
 urlpatterns = [
     path("", views.deployment_list, name="deployment-list"),
-    path("new", views.deploy_new, name="deploy-new"),
+    path("new", deploy_views.deploy_new, name="deploy-new"),
     path("<uuid:pk>/", views.deployment_detail, name="deployment-detail"),
     path("<uuid:pk>/settings/", version_views.deployment_settings, name="deployment-settings"),
     path("<uuid:pk>/rollback/", version_views.deployment_rollback, name="deployment-rollback"),

