@@ -7,6 +7,7 @@ from django import forms
 from deployments.engine_forms import EngineForm
 from deployments.operations import (
     ELASTIC,
+    FIRST_NUMBERS,
     LONGEST_HOLD_S,
     LONGEST_IDLE_S,
     LONGEST_START_S,
@@ -14,12 +15,6 @@ from deployments.operations import (
     MOST_REPLICAS,
     SHORTEST_START_S,
 )
-
-# What is left empty is as it would be by the API.
-DEFAULTS = {
-    "min_replicas": 0, "max_replicas": 1, "idle_window_s": 600, "hold_s": None, "target_concurrency": None,
-    "start_deadline_s": 120,
-}  # fmt: skip
 
 
 class DeployForm(EngineForm):
@@ -63,7 +58,7 @@ class DeployForm(EngineForm):
     @property
     def elastic(self) -> dict[str, int | None]:
         said = {name: self.cleaned_data.get(name) for name in ELASTIC}
-        return {name: DEFAULTS[name] if value is None else value for name, value in said.items()}
+        return {name: FIRST_NUMBERS[name] if value is None else value for name, value in said.items()}
 
     @property
     def wish(self) -> dict[str, Any]:

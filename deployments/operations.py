@@ -24,6 +24,11 @@ LONGEST_IDLE_S = 7 * 24 * 3600
 MOST_REPLICAS, MOST_CONCURRENCY = 32, 1024
 SHORTEST_START_S, LONGEST_START_S = 10, 3600
 LONGEST_HOLD_S = 600
+# What nobody has said otherwise. No target: as many calls as the engine answers at once.
+FIRST_NUMBERS: dict[str, Any] = {
+    "min_replicas": 0, "max_replicas": 1, "idle_window_s": 600, "hold_s": None, "target_concurrency": None,
+    "start_deadline_s": 120,
+}  # fmt: skip
 
 
 def deploy(
@@ -34,25 +39,16 @@ def deploy(
     actor: str,
     name: str = "",
     revision: str = "",
-    min_replicas: int = 0,
-    max_replicas: int = 1,
-    idle_window_s: int = 600,
-    hold_s: int | None = None,
     options: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     adapters: Iterable[str] = (),
-    target_concurrency: int | None = None,
-    start_deadline_s: int = 120,
+    **numbers: int | None,
 ) -> Deployment:
-    """Write the wish for an endpoint TEAM/NAME and ring for a worker.
+    """Write the wish for an endpoint TEAM/NAME and ring for a worker. `numbers` are those of ELASTIC.
 
     Raises NotDeployable, NameTaken, BadName or BadOption, each with a text that says what to do.
     """
-    numbers: dict[str, Any] = {
-        "min_replicas": min_replicas, "max_replicas": max_replicas, "idle_window_s": idle_window_s, "hold_s": hold_s,
-        "target_concurrency": target_concurrency, "start_deadline_s": start_deadline_s,
-    }  # fmt: skip
     given: dict[str, Any] = {"options": options or {}, "env": env or {}, "secrets": secrets or {}}
     wish = check(
         team, model=model, hardware=hardware, name=name, revision=revision, adapters=tuple(adapters), **given, **numbers
@@ -122,7 +118,8 @@ def check(
         secrets=secrets,
         adapters=adapters,
     )
-    numbers["target_concurrency"] = numbers.get("target_concurrency") or found.options["slots"]
+    numbers = FIRST_NUMBERS | numbers
+    numbers["target_concurrency"] = numbers["target_concurrency"] or found.options["slots"]
     check_numbers(**numbers)
     chosen = _name_for(team, name, model)
     taken = Deployment.objects.unsettled().of(team).filter(name=chosen).exists()

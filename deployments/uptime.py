@@ -17,9 +17,6 @@ from deployments.backends import Observation
 from deployments.models import Replica
 
 Seen = tuple[Replica, Observation]
-COPIED = ("started_at", "address", "prices", "peak_bytes")
-# A peak is written down again once it has risen by so much.
-PEAK_STEP = 1.05
 
 
 def note(replica: Replica, seen: Observation) -> None:
@@ -36,7 +33,9 @@ def note_all(pairs: Iterable[Seen]) -> None:
         with transaction.atomic():
             rows = list(_locked(due))
             metering.record_uptime([stretch for row in rows for stretch in _until(row, _minute_end(row, due[row.pk]))])
-            Replica.objects.bulk_update(rows, ["billed_until"])
+            for row in rows:  # what it has taken so far is told along with the minute
+                row.peak_bytes = due[row.pk].peak_bytes or row.peak_bytes
+            Replica.objects.bulk_update(rows, ["billed_until", "peak_bytes"])
         billed = {row.pk: row.billed_until for row in rows}
         for replica, _ in known:
             replica.billed_until = billed.get(replica.pk, replica.billed_until)
@@ -72,25 +71,21 @@ def close(replica: Replica, seen: Observation, *, crashed: bool, detail: str) ->
 
 
 def _says_more(replica: Replica, seen: Observation) -> bool:
-    if seen.started_at is None:
-        return False
-    risen = (seen.peak_bytes or 0) > (replica.peak_bytes or 0) * PEAK_STEP
-    return risen or (replica.started_at, replica.address) != (seen.started_at, seen.address)
+    return seen.started_at is not None and (replica.started_at, replica.address) != (seen.started_at, seen.address)
 
 
 def _copy(pairs: list[Seen]) -> None:
     """The engine's own start, its address, and the prices in force then: those of all its life."""
     for replica, seen in pairs:
         replica.address = seen.address
-        replica.peak_bytes = max(seen.peak_bytes or 0, replica.peak_bytes or 0) or None
         if replica.started_at is None and seen.started_at is not None:
             replica.started_at, replica.prices = seen.started_at, _prices_of(replica, seen.started_at)
     live = Replica.objects.filter(exited_at=None)
     if len(pairs) == 1:
         replica = pairs[0][0]
-        live.filter(pk=replica.pk).update(**{name: getattr(replica, name) for name in COPIED})
+        live.filter(pk=replica.pk).update(started_at=replica.started_at, address=replica.address, prices=replica.prices)
     else:
-        live.bulk_update([replica for replica, _ in pairs], COPIED)
+        live.bulk_update([replica for replica, _ in pairs], ["started_at", "address", "prices"])
 
 
 def _prices_of(replica: Replica, at: datetime) -> dict[str, str]:
