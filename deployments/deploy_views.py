@@ -73,7 +73,6 @@ class _Page:
             "sites": self.sites,
             "site": chosen,
             "wrong": self.wrong,
-            "can_deploy": any(not site.why_not for site in self.sites),
             "least": per_hour * (said["min_replicas"] or 0) if per_hour is not None else None,
             "most": per_hour * (said["max_replicas"] or 1) if per_hour is not None else None,
             "most_replicas": said["max_replicas"],

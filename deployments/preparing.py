@@ -116,14 +116,13 @@ def what(
 ) -> What:
     """Raises NotDeployable, or BadOption naming the field that is wrong."""
     loaded = loads(weights, adapters_of(team, adapters))
-    site_problem = why_not(loaded, hardware)
-    if site_problem:
-        raise NotDeployable(site_problem)
+    if problem := why_not(loaded, hardware):
+        raise NotDeployable(f"{hardware.name}: {problem}")
     checked = loaded.engine.check(options, place_of(model, loaded, hardware))
     environment.check(env, secrets)
     site = site_of(loaded, hardware, checked)
     if site.fit == Fit.NO:
-        raise NotDeployable(site.why_not)
+        raise NotDeployable(f"{hardware.name}: {site.why_not}")
     return What(loaded, hardware, checked, dict(env), dict(secrets))
 
 
@@ -208,11 +207,11 @@ def site_of(loaded: Loaded, hardware: Hardware, options: Mapping[str, Any]) -> S
 def why_not(loaded: Loaded, hardware: Hardware) -> str:
     """Why it can't run there whatever its size; empty if it can."""
     if not hardware.backend:
-        return f"No backend of this portal offers {hardware.name}."
+        return "No backend of this portal offers it."
     if missing := loaded.engine.missing(gpus=hardware.gpus):
         return missing
     if "compute.seconds" not in pricing.in_force({hardware.sku}).get(hardware.sku, {}):
-        return f"{hardware.name} has no price yet, so nothing can run on it."
+        return "It has no price yet, so nothing can run on it."
     return ""
 
 
@@ -303,7 +302,7 @@ def _site(
     if not reason and fits == Fit.NO:
         part = "" if estimate.part_of_memory == 1 else f", of which {estimate.part_of_memory:.0%} may be taken"
         needs = sizing.gib(estimate.total.low)
-        reason = f"Too large: it needs at least {needs}, and {hardware.name} has {hardware.memory_gib} GiB{part}."
+        reason = f"Too large: at least {needs} are needed, and it has {hardware.memory_gib} GiB{part}."
     return Site(hardware, estimate, fits, reason, price.amount if price else None)
 
 

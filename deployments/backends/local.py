@@ -219,8 +219,9 @@ def _lost(folder: Path, run: dict[str, Any]) -> Observation:
 def _end_what_is_left(shim: int) -> None:
     """An engine dies with its shim; a process that the engine started does not. The shim led a session of its own, and
     its number is nobody else's while one of that session lives."""
-    if psutil.pid_exists(shim):
-        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if psutil.Process(shim).status() != psutil.STATUS_ZOMBIE:
+            return
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if os.getsid(process.pid) == shim:

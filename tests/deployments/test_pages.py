@@ -158,7 +158,7 @@ def test_hardware_that_no_backend_offers_is_shown_with_the_reason(client: Client
     Hardware.objects.create(slug="h100", name="One H100", memory_gib=80, gpus=1)
     client.force_login(MembershipFactory().user)
     page = client.get("/deployments/new?model=smollm2-135m-instruct").content.decode()
-    assert "Not possible: No backend of this portal offers One H100." in page
+    assert "Not possible: No backend of this portal offers it." in page
     refused = client.post("/deployments/new?model=smollm2-135m-instruct", FORM | {"hardware": "h100"})
     assert refused.status_code == 400
     assert not Deployment.objects.exists()
