@@ -43,7 +43,7 @@ def deploy(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     adapters: Iterable[str] = (),
-    **numbers: int | None,
+    **numbers: Any,
 ) -> Deployment:
     """Write the wish for an endpoint TEAM/NAME and ring for a worker. `numbers` are those of ELASTIC.
 
