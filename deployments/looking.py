@@ -97,7 +97,7 @@ def evidence(row: Deployment, replica: Replica) -> str:
 
 def _live(**where: object) -> QuerySet[Replica]:
     live = Replica.objects.filter(exited_at=None, **where)
-    return live.select_related("version__hardware", "version__weights").order_by("ordinal")
+    return live.select_related("version__hardware", "version__weights__base").order_by("ordinal")
 
 
 def _observed(replicas: Iterable[Replica]) -> dict[str, Observation]:
