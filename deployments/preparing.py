@@ -15,6 +15,7 @@ from django.conf import settings
 from accounts.models import Team
 from billing import pricing
 from catalog import facts, offers
+from catalog.lifecycle import WORKED_ON
 from catalog.lifecycle import Status as WeightsStatus
 from catalog.models import Hardware, Model, Weights
 from deployments import engines, environment, sizing
@@ -142,8 +143,8 @@ def weights_of(model: Model, revision: str) -> Weights:
 
 
 def revisions(model: Model) -> list[Weights]:
-    """All that can be deployed of it, the newest first."""
-    ready = model.weights.filter(status=WeightsStatus.READY, format__in=offers.ENGINES)
+    """All that can be deployed of it, the newest first; what is on its way is waited for."""
+    ready = model.weights.filter(status__in={WeightsStatus.READY, *WORKED_ON}, format__in=offers.ENGINES)
     return list(ready.select_related("base").order_by("-version"))
 
 
@@ -161,7 +162,9 @@ def adapters_of(team: Team, asked: Iterable[str]) -> list[Applied]:
 def loads(weights: Weights, adapters: Iterable[Applied] = ()) -> Loaded:
     """Or BadOption: an adapter without its base, one that belongs to another, more than the engine takes."""
     base = weights.base if weights.kind == Weights.Kind.ADAPTER else weights
-    if base is None or base.status != WeightsStatus.READY:
+    if not (weights.is_ready or weights.is_in_motion):
+        raise NotDeployable(f"{weights}: these weights are not here ({weights.get_status_display().lower()}).")
+    if base is None or not (base.is_ready or base == weights):
         raise NotDeployable(f"{weights} is an adapter, and its base is not here any more.")
     applied = ((Applied(weights),) if base != weights else ()) + tuple(adapters)
     found = Loaded(weights, base, applied)

@@ -311,7 +311,7 @@ def test_a_lora_adapter_needs_its_base_here(hub: TestHub, importers: Team) -> No
     joined = imported(importers, "me/lora")
     assert joined == alone, "what failed is tried again"
     assert (joined.status, joined.kind, joined.base) == ("ready", "adapter", base)
-    assert not joined.offers.exists()
+    assert joined.offers.exists(), "deploying it starts it on its base"
     with pytest.raises(InUse, match="the adapter lora"):
         removing.remove(base, actor="ada")
 
