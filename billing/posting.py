@@ -375,7 +375,7 @@ def _write(writing: Writing) -> Generator[Statement, list[Row], tuple[dict[UUID,
         if limit is None:
             continue
         capped.add(call_id)
-        cap = _Cap((team_id, scope, subject, period), limit, _in_words(usd, scope, label or subject, recurs))
+        cap = _Cap((team_id, scope, subject, period), limit, in_words(usd, scope, label or subject, recurs))
         if not affordable:
             refused[call_id] = min(cap, refused.get(call_id, cap), key=lambda each: each.limit)
         elif fresh and committed is not None:
@@ -407,7 +407,8 @@ def _over(
     return over
 
 
-def _in_words(usd: Decimal, scope: str, label: str, recurs: str) -> str:
+def in_words(usd: Decimal, scope: str, label: str, recurs: str) -> str:
+    """A budget as a refusal names it."""
     what = f"This month's budget of ${usd:,.2f}" if recurs == "monthly" else f"The budget of ${usd:,.2f}"
     return what if scope == "team" else f"{what} for the {scope} {label}"
 

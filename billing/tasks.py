@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing import chaining, metering
+from billing import alerting, chaining, metering
 
 
 @shared_task(name="billing.sweep")
@@ -15,3 +15,10 @@ def sweep() -> None:
 @shared_task(name="billing.seal")
 def seal() -> None:
     chaining.seal()
+
+
+@shared_task(name="billing.alert")
+def alert() -> None:
+    alerting.look()
+    while alerting.deliver() == alerting.BATCH:
+        pass

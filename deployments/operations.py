@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from billing import pricing
+from billing import budgets, pricing
+from billing.budgets import Ask
 from billing.errors import NoPrice
 from catalog.models import Hardware, Model, Offer, Provider
 from deployments import acting, engines
@@ -95,10 +96,11 @@ def stop(deployment: Deployment, *, actor: str) -> None:
 
 
 def wake(deployment_id: UUID) -> None:
-    """A call has come for a sleeper. Whoever asks first wakes it; the others change nothing."""
+    """A call has come for a sleeper. Whoever asks first wakes it; the others change nothing. Raises BudgetSpent."""
     deployment = Deployment.objects.get(pk=deployment_id)
     if deployment.status != Status.ASLEEP:
         return
+    budgets.check(Ask(deployment.team_id, deployment.name), now=timezone.now())
     try:
         deployment.transition(Status.WAKING, since=Status.ASLEEP, reason=Reason.CALLED)
     except IllegalTransition:

@@ -182,6 +182,10 @@ WEIGHTS_TEAM_QUOTA = env_int("WEIGHTS_TEAM_QUOTA", 500 * 10**9)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 
+# --- billing ----------------------------------------------------------------------------------------------------
+# Webhooks of budget alerts may stand at private addresses and without TLS: on one's own network, say.
+PRIVATE_WEBHOOKS = env_bool("PRIVATE_WEBHOOKS")
+
 # --- deployments ------------------------------------------------------------------------------------------------
 DEPLOYMENT_BACKENDS = {
     "local": {
