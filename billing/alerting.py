@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -120,7 +121,9 @@ def _written(team: Team, standing: Standing, percent: int) -> tuple[str, str, di
     return subject, text, body
 
 
-def _queued(team: Team, subject: str, text: str, body: dict[str, object], *, due_at: datetime | None) -> list[Delivery]:
+def _queued(
+    team: Team, subject: str, text: str, body: Mapping[str, object], *, due_at: datetime | None
+) -> list[Delivery]:
     settings = AlertSettings.objects.filter(team=team).first()
     common = {"team": team, "subject": subject[:200], "due_at": due_at}
     rows = [

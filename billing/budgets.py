@@ -103,6 +103,10 @@ def standings(team: Team, *, now: datetime | None = None) -> list[Standing]:
     return sorted(_standings(rows, moment), key=lambda each: (order.index(each.budget.scope), each.budget.label))
 
 
+def standing_of(budget: Budget, *, now: datetime) -> Standing:
+    return _standings([budget], now)[0]
+
+
 def of_team(team: Team) -> Budget | None:
     """The team's own monthly budget, if it has one."""
     return Budget.objects.filter(team=team, scope=Budget.Scope.TEAM, period=MONTHLY).first()
