@@ -80,5 +80,6 @@ CHARGED_AS = MappingProxyType(
 )
 # Together they are the prompt, whose length decides the tier of a price.
 PROMPT = frozenset(name for name in METERS if name.startswith("tokens.input"))
+OUTPUT = frozenset(name for name in METERS if name.startswith("tokens.output"))
 # What a team's credit was used for: a row that takes from the bill.
 CREDIT = "credit"
