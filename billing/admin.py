@@ -13,14 +13,19 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from accounts import audit
 from billing import corrections, credits, money, price_book, rating, rerating
 from billing.errors import BadCorrection, BadPrice, BadQuantity
-from billing.meters import METERS
+from billing.meters import CREDIT, METERS
 from billing.models import CreditGrant, Discount, LedgerEntry, Price, PriceDraft, RerateSum, Rerating
 
-QUOTES = [(meter.name, f"{meter.label} ({meter.name}), USD for 1 {meter.quoted}") for meter in METERS.values()]
+QUOTES = [
+    (meter.name, f"{meter.label} ({meter.name}), USD for 1 {meter.quoted}")
+    for meter in METERS.values()
+    if meter != CREDIT
+]
 
 
 class _Kept:
@@ -48,9 +53,10 @@ class PriceAdmin(_Shown, ModelAdmin):
 class DraftForm(forms.ModelForm):  # type: ignore[type-arg]
     """A price as people quote it; the price of one unit is worked out exactly."""
 
-    meter = forms.ChoiceField(choices=QUOTES)
+    meter = forms.ChoiceField(choices=QUOTES, widget=UnfoldAdminSelectWidget)
     quoted = forms.DecimalField(
         label="USD as it is quoted", min_value=Decimal(0), max_digits=24, decimal_places=12,
+        widget=UnfoldAdminDecimalFieldWidget,
         help_text="For a million tokens, an hour, one request: as the meter says.",
     )  # fmt: skip
     jump_confirmed = forms.BooleanField(
@@ -175,9 +181,16 @@ class CreditGrantAdmin(_Kept, ModelAdmin):
 
 
 class CorrectionForm(forms.Form):
-    quantity = forms.DecimalField(min_value=Decimal(0), max_digits=24, decimal_places=6)
-    unit_price = forms.DecimalField(label="USD for one unit", min_value=Decimal(0), max_digits=24, decimal_places=12)
-    reason = forms.CharField(max_length=200, help_text="The team reads it on its bill.")
+    quantity = forms.DecimalField(
+        min_value=Decimal(0), max_digits=24, decimal_places=6, widget=UnfoldAdminDecimalFieldWidget
+    )
+    unit_price = forms.DecimalField(
+        label="USD for one unit", min_value=Decimal(0), max_digits=24, decimal_places=12,
+        widget=UnfoldAdminDecimalFieldWidget,
+    )  # fmt: skip
+    reason = forms.CharField(
+        max_length=200, help_text="The team reads it on its bill.", widget=UnfoldAdminTextInputWidget
+    )
 
 
 @admin.register(LedgerEntry)
@@ -196,7 +209,7 @@ class LedgerEntryAdmin(_Shown, ModelAdmin):
             return redirect(reverse("admin:billing_ledgerentry_change", args=(object_id,)))
         entry = get_object_or_404(LedgerEntry.objects.select_related("team"), pk=object_id)
         stands = corrections.standing(entry)
-        initial = {"quantity": entry.quantity, "unit_price": _plain_price(entry)}
+        initial = {"quantity": Decimal(money.plain(entry.quantity)), "unit_price": _plain_price(entry)}
         form = CorrectionForm(request.POST or None, initial=initial)
         if request.method == "POST" and form.is_valid():
             try:
@@ -208,7 +221,7 @@ class LedgerEntryAdmin(_Shown, ModelAdmin):
                 return redirect(reverse("admin:billing_ledgerentry_change", args=(object_id,)))
         context = {
             "form": form,
-            "stands": stands,
+            "stands": [map(money.plain, (line.quantity, line.unit_price, line.amount)) for line in stands],
             "title": f"Correct row {entry.pk}: {entry}",
             "explanation": "Rows are added that take back what stands and charge this instead; none is changed.",
             "button": "Add the correction",
@@ -225,8 +238,16 @@ def _plain_price(entry: LedgerEntry) -> Decimal:
 class SumInline(_Shown, TabularInline):
     model = RerateSum
     extra = 0
-    fields = ["team", "meter", "events", "quantity", "charged", "right", "change"]
+    fields = ["team", "meter", "events", "quantity", "was", "becomes", "change"]
     readonly_fields = fields
+
+    @admin.display(description="Charged in USD")
+    def was(self, row: RerateSum) -> str:
+        return money.plain(row.charged)
+
+    @admin.display(description="Right in USD")
+    def becomes(self, row: RerateSum) -> str:
+        return money.plain(row.right)
 
     @admin.display(description="Difference in USD")
     def change(self, row: RerateSum) -> str:

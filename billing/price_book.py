@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts import audit
 from billing import money, rating
 from billing.errors import BadPrice, BadQuantity
-from billing.meters import METERS
+from billing.meters import CREDIT, METERS
 from billing.models import Price, PriceDraft
 
 JUMP = 1000
@@ -72,7 +72,7 @@ def check(
     sku: str, *, meter: str, amount: Decimal, at: datetime, above_tokens: int = 0, jump_confirmed: bool = False
 ) -> None:
     """Raises BadPrice for a price that may not be entered so."""
-    if meter not in METERS:
+    if meter not in METERS or meter == CREDIT.name:
         raise BadPrice(f"There is no meter {meter}.")
     try:
         rating.check_price(meter, amount)

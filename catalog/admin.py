@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
-from unfold.widgets import UnfoldAdminPasswordWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from accounts import audit, sealing
 from billing import price_imports
@@ -101,7 +101,8 @@ class ModelsAdmin(ModelAdmin):
 class PriceFileForm(forms.Form):
     file = forms.FileField(label="LiteLLM's JSON file of prices")
     read_on = forms.DateField(
-        label="The file's day: from then on the drafts would hold", widget=forms.DateInput(attrs={"type": "date"})
+        label="The file's day: from then on the drafts would hold",
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
     )
 
 

@@ -40,8 +40,9 @@ class Tally:
         self.characters += len(text or "")
 
     def openai(self, usage: Any) -> None:
-        """OpenAI's usage object: prompt tokens include the cached, written and audio ones, completion tokens the reasoned
-        and audio ones. Which of the cached are audio is not said, so those count as cached. The last one counts."""
+        """OpenAI's usage object: prompt tokens include the cached, written and audio ones, completion tokens those
+        reasoned and spoken. Which of the cached are audio is not said, so those count as cached. The last one counts.
+        """
         if not isinstance(usage, dict) or _count(usage, "prompt_tokens") is None:
             return
         prompt = _count(usage, "prompt_tokens") or 0
