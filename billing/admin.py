@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -98,7 +99,8 @@ class PriceDraftAdmin(ModelAdmin):
     actions = ["review", "activate", "reject"]
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return obj is None  # a draft that is wrong is rejected, and another one made
+        # A draft that is wrong is rejected, and another one made.
+        return obj is None and super().has_change_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
@@ -204,9 +206,7 @@ class LedgerEntryAdmin(_Shown, ModelAdmin):
 
     @action(description="Correct this row", url_path="correct")
     def correct(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        if not request.user.is_superuser:  # type: ignore[union-attr]
-            messages.error(request, "Only a superuser may correct the ledger.")
-            return redirect(reverse("admin:billing_ledgerentry_change", args=(object_id,)))
+        may(request, "billing.change_ledgerentry")
         entry = get_object_or_404(LedgerEntry.objects.select_related("team"), pk=object_id)
         stands = corrections.standing(entry)
         initial = {"quantity": Decimal(money.plain(entry.quantity)), "unit_price": _plain_price(entry)}
@@ -269,6 +269,7 @@ class ReratingAdmin(_Kept, ModelAdmin):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Drafting works out the sums, so it is done here and not by saving a row."""
+        may(request, "billing.add_rerating")
         form = self.get_form(request)(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
@@ -289,6 +290,7 @@ class ReratingAdmin(_Kept, ModelAdmin):
         return self._decide(request, object_id, rerating.reject, "Rejected.")
 
     def _decide(self, request: HttpRequest, object_id: str, do: Callable[..., object], done: str) -> HttpResponse:
+        may(request, "billing.change_rerating")
         row = get_object_or_404(Rerating, pk=object_id)
         back = reverse("admin:billing_rerating_change", args=(object_id,))
         if request.method != "POST":
@@ -305,6 +307,12 @@ class ReratingAdmin(_Kept, ModelAdmin):
         except BadCorrection as error:
             messages.error(request, str(error))
         return redirect(back)
+
+
+def may(request: HttpRequest, permission: str) -> None:
+    """Unfold's actions ask for nothing but staff: raises PermissionDenied for who lacks this."""
+    if not request.user.has_perm(permission):  # type: ignore[union-attr]
+        raise PermissionDenied
 
 
 def ask(page: Any, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:

@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from accounts import audit, sealing
 from billing import price_imports
-from billing.admin import ask
+from billing.admin import ask, may
 from billing.errors import BadPrice
 from catalog import price_names, providers
 from catalog.models import Hardware, Licence, Model, Offer, Provider
@@ -118,6 +118,7 @@ class OfferAdmin(ModelAdmin):
     @action(description="Import prices as drafts", url_path="import-prices")
     def import_prices(self, request: HttpRequest) -> HttpResponse:
         """Nothing is in force by it: drafts are reviewed and made active one by one."""
+        may(request, "billing.add_pricedraft")
         form, outcome = PriceFileForm(request.POST or None, request.FILES or None), None
         if request.method == "POST" and form.is_valid():
             file, read_on = form.cleaned_data["file"], form.cleaned_data["read_on"]

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from accounts.models import User
-from billing import price_book, price_imports, pricing, rating
+from billing import price_book, price_imports, pricing, rating, rerating
 from billing.errors import BadPrice
 from billing.models import CreditGrant, Discount, LedgerEntry, Price, PriceDraft, Rerating
 from catalog import starter_catalog
@@ -181,6 +181,7 @@ def admin(client: Client, db: None) -> Client:
     return client
 
 
+SPAN = {"since_0": "2026-01-01", "since_1": "00:00", "until_0": "2036-01-01", "until_1": "00:00"}
 DRAFT = {
     "sku": SKU, "meter": "tokens.input", "above_tokens": "0", "quoted": "3", "valid_from_0": "2026-11-01",
     "valid_from_1": "00:00:00", "source": "a page", "source_date": "2026-11-01",
@@ -210,8 +211,7 @@ def test_the_admin_corrects_rerates_grants_and_discounts(admin: Client) -> None:
     entry = LedgerEntry.objects.get(meter="tokens.output")
     for model in ("price", "pricedraft", "discount", "creditgrant", "ledgerentry", "rerating"):
         assert admin.get(f"/admin/billing/{model}/").status_code == 200, model
-    span = {"since_0": "2026-01-01", "since_1": "00:00", "until_0": "2036-01-01", "until_1": "00:00"}
-    admin.post("/admin/billing/rerating/add/", {"sku": entry.sku, "reason": "Too dear", **span})
+    admin.post("/admin/billing/rerating/add/", {"sku": entry.sku, "reason": "Too dear", **SPAN})
     made = Rerating.objects.get()
     assert "0.0000002" in admin.get(f"/admin/billing/rerating/{made.pk}/change/").content.decode()
     url = f"/admin/billing/rerating/{made.pk}/apply/"
@@ -242,6 +242,29 @@ def test_the_admin_imports_a_file_of_prices_as_drafts(admin: Client) -> None:
     page = admin.post(f"{url}/", {"file": file, "read_on": "2026-11-25"}).content.decode()
     assert "left out" in page
     assert PriceDraft.objects.filter(source="LiteLLM prices.json").exists()
+
+
+@pytest.mark.django_db
+def test_staff_without_the_permission_decides_nothing(client: Client) -> None:
+    client.force_login(User.objects.create_user("staff@example.com", "a-long-quiet-river", is_staff=True))
+    team = TeamFactory()
+    priced("hosted:smollm2-135m-instruct", tokens_input="0.00000002", tokens_output="0.00000001")
+    billed(team, started_at=NOW)
+    entry = LedgerEntry.objects.get(meter="tokens.output")
+    made = rerating.draft(entry.sku, since=NOVEMBER, until=NOW + timedelta(days=1), reason="r", actor="a")
+    row = drafted("0.000003")
+    for url in (
+        f"ledgerentry/{entry.pk}/correct/", f"rerating/{made.pk}/apply/", f"rerating/{made.pk}/reject/",
+        "pricedraft/add/",
+        "rerating/add/", "creditgrant/add/", "discount/add/", "pricedraft/",
+    ):  # fmt: skip
+        given = {"action": "review", "_selected_action": [row.pk], "sku": entry.sku, "reason": "r"} | SPAN
+        assert client.post(f"/admin/billing/{url}", given).status_code == 403, url
+    assert client.get("/admin/catalog/offer/import-prices").status_code in {301, 403}
+    assert client.post("/admin/catalog/offer/import-prices/").status_code == 403
+    row.refresh_from_db()
+    assert row.state == "draft"
+    assert Rerating.objects.count() == 1
 
 
 def test_a_discounted_price_is_rounded_once_half_to_even() -> None:
