@@ -14,7 +14,7 @@ from django.utils import timezone
 from billing import budgets, rating
 from billing.budgets import Ask
 from billing.meters import COMPUTE_SECONDS
-from deployments import capacity, causes, loads
+from deployments import capacity, causes, loads, logs
 from deployments.backends import Observation, Seen, backends
 from deployments.causes import Cause
 from deployments.lifecycle import Status
@@ -98,7 +98,8 @@ def followed() -> set[int]:
 
 
 def evidence(row: Deployment, replica: Replica) -> str:
-    return "\n".join(backends[row.backend].log(replica.name, lines=EVIDENCE_LINES))
+    """Its last lines, as people may see them."""
+    return "\n".join(logs.tail(row, replica, lines=EVIDENCE_LINES))
 
 
 def _live(**where: object) -> QuerySet[Replica]:

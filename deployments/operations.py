@@ -14,7 +14,7 @@ from billing import budgets, pricing
 from billing.budgets import Ask
 from billing.errors import NoPrice
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import acting, engines
+from deployments import acting, engines, news
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
@@ -92,6 +92,7 @@ def stop(deployment: Deployment, *, actor: str) -> None:
         asked = Deployment.objects.filter(pk=deployment.pk, stop_asked_at=None).exclude(status=Status.STOPPED)
         if asked.update(stop_asked_at=timezone.now()):
             audit.record(deployment.team, actor=actor, verb="stopped", subject=deployment.endpoint_model)
+            news.tell(deployment.pk)
         ring(deployment.pk)
 
 

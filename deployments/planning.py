@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from deployments import scaling
+from deployments import causes, scaling
 from deployments.backends import Observation, Seen
 from deployments.causes import Cause
 from deployments.lifecycle import IN_MOTION, SPENDING, Reason, Status
@@ -165,7 +165,7 @@ def plan(view: View) -> list[Action]:
         case Status.PENDING:
             actions += _pending(view)
         case Status.DOWNLOADING:
-            actions += [Move(Status.FAILED, Reason.START_TIMEOUT)] if is_overdue(view) else []
+            actions += _downloading(view)
         case Status.STARTING | Status.WAKING:
             actions += _starting(view)
         case Status.READY:
@@ -186,15 +186,27 @@ def is_in_motion(view: View) -> bool:
     row = view.row
     if row.status == Status.STOPPED:
         return False
-    if row.stop_asked_at or (row.status in IN_MOTION and row.queued_at is None and not _pausing(view)):
+    if row.status == Status.DOWNLOADING and not row.stop_asked_at:
+        return False  # for hours, perhaps: the sweep sees when they are here
+    waits = row.queued_at is not None or _pausing(view) or _is_validating(row)
+    if row.stop_asked_at or (row.status in IN_MOTION and not waits):
         return True
-    return any(_is_moving(view, replica) for replica in view.replicas)
+    return any(_is_moving(view, replica) for replica in view.replicas if not _is_asked(view, replica))
 
 
 def is_overdue(view: View) -> bool:
     row = view.row
     deadline_at = row.deadline_at or row.deadline_from(row.status_since, status=row.status, reason=row.reason)
     return deadline_at is not None and view.now > deadline_at
+
+
+def _is_validating(row: Deployment) -> bool:
+    """Minutes may pass, and who validates rings at their end: nobody has to follow it."""
+    return row.status == Status.UPDATING and row.reason == Reason.VALIDATING
+
+
+def _is_asked(view: View, replica: Replica) -> bool:
+    return _is_validating(view.row) and replica.version_id == view.row.next_version_id and not replica.remove_asked_at
 
 
 def _pausing(view: View) -> bool:
@@ -257,6 +269,18 @@ def _pending(view: View) -> Iterator[Action]:
         queued = view.row.queued_at is not None
         yield Move(Status.FAILED, Reason.NO_CAPACITY if queued else Reason.NO_WORKER)
     elif view.room != 0:
+        yield Begin()
+
+
+def _downloading(view: View) -> Iterator[Action]:
+    """The weights are brought by others; here they are waited for."""
+    weights = view.row.weights
+    if not weights.is_in_motion and not weights.is_ready:
+        cause = causes.of_weights(weights)
+        yield Move(Status.FAILED, cause.reason, cause.evidence)
+    elif is_overdue(view):
+        yield Move(Status.FAILED, Reason.NO_CAPACITY if view.row.queued_at else Reason.HUB_AWAY)
+    elif weights.is_ready and view.room != 0:
         yield Begin()
 
 
@@ -422,7 +446,8 @@ def _updating(view: View) -> Iterator[Action]:
     yield from _growing(others, _staying(others))
     mine = [replica for replica in trial if replica.remove_asked_at is None]
     if is_overdue(view):
-        yield GiveUpUpdate(Reason.START_TIMEOUT, "")
+        late = Reason.VALIDATION_FAILED if row.reason == Reason.VALIDATING else Reason.START_TIMEOUT
+        yield GiveUpUpdate(late, "")
     elif not mine:
         yield Start(1, trial=True)
     elif view.of(mine[0]).seen == Seen.READY:

@@ -31,8 +31,10 @@ class KeepsMoney(HasTeam):
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method in permissions.SAFE_METHODS:
             return super().has_permission(request, view)
+        if isinstance(request.auth, ApiKey):
+            return False
         membership = http.current_membership(request._request)
-        return not isinstance(request.auth, ApiKey) and membership is not None and membership.role in KEEPERS
+        return membership is not None and membership.role in KEEPERS
 
 
 class BudgetSerializer(serializers.Serializer[Any]):

@@ -69,6 +69,7 @@ class Wait:
     phase: str = ""
     expected_s: float | None = None
     where: str = ""
+    deployment_id: UUID | None = None
 
 
 class Router:
@@ -110,6 +111,7 @@ class Router:
                 if max_age_s <= LOOK_AGAIN_S:
                     raise model_not_found(name)
             elif found.status not in HELD_FOR and max_age_s <= LOOK_AGAIN_S:
+                wait.deployment_id = found.deployment_id
                 raise _cannot_answer(found, name)
             else:
                 end = end or began + self._bound(found, wait)
@@ -296,6 +298,7 @@ def _own(endpoint: Endpoint, replica: Address) -> Target:
 
 def _note(wait: Wait, endpoint: Endpoint, caller: Caller) -> None:
     wait.phase, wait.expected_s = endpoint.status, endpoint.expected_start_s
+    wait.deployment_id = endpoint.deployment_id
     wait.where = endpoint.endpoint_model if endpoint.team_id == caller.team_id else "Modelport"
 
 
