@@ -19,7 +19,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit
-from catalog import bases, claims, hub_tokens, incoming, keeping, offers, store
+from catalog import bases, claims, facts, hub_tokens, incoming, keeping, offers, store
 from catalog.errors import BadWeights, BucketAway, HubError, IllegalMove, Refused, Stalled
 from catalog.huggingface import Hub, RepoFile
 from catalog.lifecycle import WORKED_ON, Reason, Status
@@ -390,10 +390,10 @@ def _store(
         for row in weights.files.all():
             blob, _ = Blob.objects.get_or_create(sha256=digests[row.name], defaults={"size_bytes": row.size_bytes})
             WeightsFile.objects.filter(pk=row.pk).update(sha256=digests[row.name], blob=blob)
-        facts = weights.facts | {"tensors": len(whole.tensors)}
-        facts["context_tokens"] = facts.get("context_tokens") or context
+        known = weights.facts | facts.of(whole.format, whole.tensors, whole.metadata)
+        known["context_tokens"] = known.get("context_tokens") or context
         _set(
-            weights, path=str(path), sha256=store.digest_of(digests), facts=facts, bytes_done=weights.size_bytes,
+            weights, path=str(path), sha256=store.digest_of(digests), facts=known, bytes_done=weights.size_bytes,
             kind=Weights.Kind.ADAPTER if whole.is_adapter else Weights.Kind.FULL, base=base,
         )  # fmt: skip
         weights.move(Status.READY, since=Status.VERIFYING, reason=Reason.VERIFIED)

@@ -9,10 +9,11 @@ from catalog.lifecycle import WORKED_ON, Status
 from catalog.models import Hardware, Model, Offer, Weights
 
 GIB = 1024**3
-# Which engine takes which format.
-ENGINES = {"gguf": "llama_cpp"}
+# Which engine takes which format, and those that want a GPU. What fits where is decided when it is deployed.
+ENGINES = {"gguf": "llama_cpp", "safetensors": "vllm"}
+ON_GPUS = frozenset({"vllm"})
 SPARE = 1.2
-"""What an engine needs over the weights themselves, as a factor, to be offered at all."""
+"""What an engine needs over the weights themselves, as a factor, to be shown as fitting before they are here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +47,30 @@ def deployable_offer(model: Model) -> Offer | None:
 def offer_newest(model: Model) -> None:
     """The newest version that is ready, and that an engine here loads, is what Deploy starts; while there is none, the
     newest that is on its way: what is deployed then waits for it. None: no offer."""
-    loadable = model.weights.filter(kind=Weights.Kind.FULL, format__in=ENGINES).order_by("-version")
-    newest = loadable.filter(status=Status.READY).first() or loadable.filter(status__in=WORKED_ON).first()
+    loadable = model.weights.filter(format__in=ENGINES).order_by("-version")
+    coming = loadable.filter(kind=Weights.Kind.FULL, status__in=WORKED_ON)
+    newest = loadable.filter(status=Status.READY).first() or coming.first()
     if newest is None:
         model.offers.filter(path=Offer.Path.DEPLOYABLE).delete()
         return
-    row, _ = Offer.objects.update_or_create(
-        model=model, path=Offer.Path.DEPLOYABLE, defaults={"weights": newest, "engine": ENGINES[newest.format]}
-    )
-    row.hardware.set(fitting(newest.size_bytes))
+    offer(newest)
 
 
 def fitting(size_bytes: int) -> QuerySet[Hardware]:
     """The hardware whose memory such weights fit into, with what an engine needs beside them."""
     return Hardware.objects.filter(memory_gib__gte=size_bytes * SPARE / GIB)
+
+
+def offer(weights: Weights) -> Offer | None:
+    """From now on deploying the model starts these weights, an adapter's on its base; None if no engine takes them."""
+    engine = ENGINES.get(weights.format)
+    if engine is None:
+        return None
+    row, _ = Offer.objects.update_or_create(
+        model=weights.model, path=Offer.Path.DEPLOYABLE, defaults={"weights": weights, "engine": engine}
+    )
+    row.hardware.set(Hardware.objects.filter(gpus__gt=0) if engine in ON_GPUS else Hardware.objects.all())
+    return row
 
 
 def _route(row: Offer) -> HostedRoute:

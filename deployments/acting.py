@@ -5,7 +5,6 @@ compare-and-set, an engine is named by its replica, a place has one replica, and
 import contextlib
 from collections.abc import Iterable
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -13,12 +12,12 @@ from accounts import sealing
 from catalog import fetching, keeping
 from catalog import tasks as catalog_tasks
 from catalog.errors import IllegalMove
-from deployments import capacity, causes, engines, looking, news, probing, uptime, verifying
+from deployments import capacity, causes, looking, news, preparing, probing, uptime, verifying
 from deployments.backends import Backend, backends
-from deployments.errors import BackendError, IllegalTransition
+from deployments.errors import BackendError, DeploymentError, IllegalTransition
 from deployments.launch import LaunchSpec
 from deployments.lifecycle import SERVING, Reason, Status
-from deployments.models import Deployment, DeploymentEvent, Replica, Version
+from deployments.models import Deployment, DeploymentEvent, Replica, Version, VersionAdapter
 from deployments.planning import (
     Action,
     Begin,
@@ -37,6 +36,7 @@ from deployments.planning import (
     View,
     Wait,
 )  # fmt: skip
+from deployments.preparing import What
 from deployments.validation import gate
 
 QUEUES = {Status.PENDING, Status.DOWNLOADING, Status.STARTING, Status.WAKING}
@@ -104,10 +104,16 @@ def _begin(row: Deployment) -> bool:
         catalog_tasks.ring(row.weights_id)
         row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
         return True
-    large = causes.too_large(row.weights.size_bytes, row.hardware.memory_gib)
+    try:
+        loaded = preparing.of_version(row.version) if row.version else preparing.loads(row.weights)
+    except DeploymentError as error:
+        row.transition(Status.FAILED, since=row.status, reason=Reason.BAD_WEIGHTS, detail=str(error))
+        return True
+    files = {loaded.base, *(one.weights for one in loaded.adapters)}
+    large = causes.too_large(sum(one.size_bytes for one in files), row.hardware.memory_gib)
     if large:
         row.transition(Status.FAILED, since=row.status, reason=large.reason, detail=large.evidence)
-    elif problem := verifying.problem_with(row.weights):
+    elif problem := next(filter(None, map(verifying.problem_with, files)), ""):
         row.transition(Status.FAILED, since=row.status, reason=Reason.BAD_WEIGHTS, detail=problem)
     elif replica := _claimed(row, row.version):
         row.transition(Status.STARTING, since=row.status, reason=Reason.ENGINE_LOADING)
@@ -263,35 +269,47 @@ def _set(row: Deployment, **fields: object) -> None:
         setattr(row, name, value)
 
 
-def record_version(row: Deployment, *, number: int, actor: str) -> Version:
-    """What the deployment's own fields say runs, kept."""
-    return Version.objects.create(
+def record_version(row: Deployment, what: What, *, number: int, actor: str) -> Version:
+    """What is to run, kept; its secrets sealed. In the caller's transaction."""
+    version = Version.objects.create(
         deployment=row,
         number=number,
-        weights_id=row.weights_id,
-        hardware_id=row.hardware_id,
-        engine=row.engine,
-        options=row.options,
+        weights=what.loaded.chosen,
+        hardware=what.hardware,
+        engine=what.loaded.engine_name,
+        options=what.options,
+        env=what.env,
+        sealed_secrets={name: sealing.seal(value) for name, value in what.secrets.items()},
         created_by=actor,
     )
+    VersionAdapter.objects.bulk_create(
+        VersionAdapter(version=version, weights=one.weights, scale=one.scale) for one in what.loaded.extra
+    )
+    return version
 
 
-def record_birth(row: Deployment, *, actor: str) -> None:
+def record_birth(row: Deployment, what: What, *, actor: str) -> None:
     """The first version and the first event; in the caller's transaction."""
-    _set(row, version=record_version(row, number=1, actor=actor))
+    _set(row, version=record_version(row, what, number=1, actor=actor))
     DeploymentEvent.objects.create(deployment=row, after=Status.PENDING, reason=Reason.ASKED)
 
 
 def _spec(row: Deployment, replica: Replica) -> LaunchSpec:
-    what = replica.version or row
-    job = engines.Job(
+    version = replica.version
+    if version is None:  # from before versions were kept
+        loaded, options, hardware, env = preparing.loads(row.weights), row.options, row.hardware, {}
+    else:
+        loaded, options, hardware = preparing.of_version(version), version.options, version.hardware
+        env = version.env | {name: sealing.unseal(sealed) for name, sealed in version.sealed_secrets.items()}
+    job = preparing.job_of(
+        loaded,
+        hardware,
         name=replica.name,
-        weights_path=what.weights.path,
         served_name=row.endpoint_model,
         key=sealing.unseal(replica.sealed_key),
-        threads=settings.ENGINE_THREADS,
+        env=tuple(env.items()),
     )
-    return engines.choose(what.engine).spec(job, what.options)
+    return loaded.engine.spec(job, options)
 
 
 def _backend(row: Deployment) -> Backend:

@@ -18,12 +18,15 @@ from accounts.drf import Pages, actor_of, team_of
 from billing.statements import exact
 from catalog import library
 from catalog.models import Hardware
-from deployments import logs, operations, updating
+from deployments import logs, operations, rehearsing, updating
 from deployments import status as reports
 from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotNow
-from deployments.models import Deployment
+from deployments.models import Deployment, Version
 from deployments.operations import LONGEST_START_S, MOST_CONCURRENCY, MOST_REPLICAS, SHORTEST_START_S
 from deployments.status import Report
+
+# What is to run, and under which name.
+WHAT = ("name", "revision", "options", "env", "secrets", "adapters")
 
 
 class Conflict(APIException):
@@ -45,14 +48,45 @@ class WishSerializer(serializers.Serializer[Any]):
     hold_s = serializers.IntegerField(
         default=None, allow_null=True, min_value=0, max_value=600, help_text="How long a call waits for it to wake."
     )
-    options = serializers.DictField(required=False, default=dict)
+    options = serializers.DictField(required=False, default=dict, help_text="The engine's; docs/engines.md lists them.")
+    revision = serializers.CharField(
+        required=False, default="", max_length=100, help_text="Of the model's weights; empty: what its offer says."
+    )
+    env = serializers.DictField(
+        child=serializers.CharField(allow_blank=True, trim_whitespace=False), required=False, default=dict,
+        help_text="The engine's environment; the team can read it.",
+    )  # fmt: skip
+    secrets = serializers.DictField(
+        child=serializers.CharField(trim_whitespace=False), required=False, default=dict, write_only=True,
+        help_text="As env, but encrypted: no value can be read again.",
+    )  # fmt: skip
+    adapters = serializers.ListField(
+        child=serializers.CharField(max_length=200), required=False, default=list, max_length=8,
+        help_text='LoRA adapters: an id of weights or a model\'s slug, "=0.5" behind it to apply half of it.',
+    )  # fmt: skip
+    dry_run = serializers.BooleanField(
+        required=False, default=False, help_text="Answer 200 with what would happen; nothing is written or started."
+    )
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
-    """What is left out stays. `revision` and `options` make a new version, which starts beside the old one."""
+    """What is left out stays. `revision`, `options`, `env`, `secrets` and `adapters` make a new version, which starts
+    beside the old one."""
 
     revision = serializers.CharField(required=False, max_length=100, help_text="Of the model's weights.")
     options = serializers.DictField(required=False, help_text="Added to those that it has.")
+    env = serializers.DictField(
+        child=serializers.CharField(allow_blank=True, trim_whitespace=False), required=False,
+        help_text="Takes the place of all that it has.",
+    )  # fmt: skip
+    secrets = serializers.DictField(
+        child=serializers.CharField(allow_null=True, allow_blank=True, trim_whitespace=False), required=False,
+        write_only=True, help_text="Each is set, or removed if null; the others stay.",
+    )  # fmt: skip
+    adapters = serializers.ListField(
+        child=serializers.CharField(max_length=200), required=False, max_length=8,
+        help_text="Takes the place of all that it has.",
+    )  # fmt: skip
     min_replicas = serializers.IntegerField(required=False, min_value=0, max_value=MOST_REPLICAS)
     max_replicas = serializers.IntegerField(required=False, min_value=1, max_value=MOST_REPLICAS)
     target_concurrency = serializers.IntegerField(required=False, min_value=1, max_value=MOST_CONCURRENCY)
@@ -75,9 +109,15 @@ class VersionSerializer(serializers.Serializer[Any]):
     hardware = serializers.CharField(source="hardware_id")
     engine = serializers.CharField()
     options = serializers.DictField()
+    env = serializers.DictField()
+    secrets = serializers.ListField(child=serializers.CharField(), source="secret_names", help_text="Names alone.")
+    adapters = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
     created_by = serializers.CharField()
     served_at = serializers.DateTimeField(allow_null=True, help_text="When it last began to take the calls.")
+
+    def get_adapters(self, version: Version) -> list[str]:
+        return adapters_of(version)
 
 
 class ReplicasSerializer(serializers.Serializer[Any]):
@@ -110,6 +150,9 @@ class DeploymentSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField(allow_null=True)
     next_version = serializers.IntegerField(allow_null=True, help_text="What an update is trying.")
     options = serializers.DictField()
+    env = serializers.DictField()
+    secrets = serializers.ListField(child=serializers.CharField(), help_text="Names alone.")
+    adapters = serializers.ListField(child=serializers.CharField())
     price_per_second = serializers.CharField(allow_null=True)
     cost_so_far = serializers.CharField(help_text="USD, an exact decimal; what runs now is included.")
     created_at = serializers.DateTimeField()
@@ -121,6 +164,47 @@ class EventSerializer(serializers.Serializer[Any]):
     after = serializers.CharField()
     reason = serializers.CharField()
     detail = serializers.CharField()
+
+
+class RefusalSerializer(serializers.Serializer[Any]):
+    field = serializers.CharField()
+    text = serializers.CharField()
+
+
+class MemorySerializer(serializers.Serializer[Any]):
+    low_bytes = serializers.IntegerField()
+    likely_bytes = serializers.IntegerField()
+    high_bytes = serializers.IntegerField()
+    has_bytes = serializers.IntegerField()
+    measured_bytes = serializers.IntegerField(allow_null=True)
+    formula = serializers.CharField()
+    parts = serializers.ListField(child=serializers.DictField())
+
+
+class RehearsalSerializer(serializers.Serializer[Any]):
+    """A dry run. All but the first three fields are there if the wish could be read at all."""
+
+    dry_run = serializers.BooleanField()
+    would_deploy = serializers.BooleanField()
+    refused = RefusalSerializer(many=True)
+    endpoint_model = serializers.CharField(required=False)
+    hardware = serializers.CharField(required=False)
+    revision = serializers.CharField(required=False)
+    engine = serializers.CharField(required=False)
+    engine_version = serializers.CharField(required=False)
+    options = serializers.DictField(required=False)
+    adapters = serializers.ListField(child=serializers.CharField(), required=False)
+    command = serializers.ListField(child=serializers.CharField(), required=False)
+    environment = serializers.ListField(child=serializers.CharField(), required=False, help_text="Names alone.")
+    fit = serializers.CharField(required=False, help_text="fits, tight or no")
+    memory = MemorySerializer(required=False)
+    price_per_second = serializers.CharField(required=False, allow_null=True)
+    price_per_hour = serializers.CharField(required=False, allow_null=True)
+    price_per_hour_asleep = serializers.CharField(required=False)
+    price_per_hour_at_most = serializers.CharField(required=False, allow_null=True)
+    price_per_million_tokens = serializers.CharField(
+        required=False, allow_null=True, help_text="Null until its speed has been measured."
+    )
 
 
 class LogSerializer(serializers.Serializer[Any]):
@@ -143,7 +227,7 @@ class DeploymentList(APIView):
         rows = pages.paginate_queryset(reports.of_team(team_of(request)), request, view=self)  # type: ignore[arg-type]
         return pages.get_paginated_response([as_json(report) for report in rows or []])
 
-    @extend_schema(request=WishSerializer, responses={201: DeploymentSerializer})
+    @extend_schema(request=WishSerializer, responses={201: DeploymentSerializer, 200: RehearsalSerializer})
     def post(self, request: Request) -> Response:
         wish = WishSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
@@ -154,8 +238,9 @@ class DeploymentList(APIView):
             raise ValidationError({"model": [f"No model {asked['model']}; GET /api/v1/models lists them."]})
         if hardware is None:
             raise ValidationError({"hardware": [f"No hardware {asked['hardware']}; the model's offers list it."]})
-        names = ("name", "options", *operations.ELASTIC)
-        plain = {name: asked[name] for name in names}
+        plain = {name: asked[name] for name in (*WHAT, *operations.ELASTIC)}
+        if asked["dry_run"]:
+            return Response(rehearsing.rehearse(team, model=model, hardware=hardware, **plain).as_json())
         try:
             made = operations.deploy(team, model=model, hardware=hardware, actor=actor_of(request), **plain)
         except NameTaken as error:
@@ -180,7 +265,7 @@ class DeploymentDetail(APIView):
         wish = ChangeSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
         asked, actor = dict(wish.validated_data), actor_of(request)
-        version = {name: asked.pop(name) for name in ("revision", "options") if name in asked}
+        version = {name: asked.pop(name) for name in WHAT if name in asked}
         with _told(), transaction.atomic():
             operations.change(deployment, actor=actor, **asked)
             if version:
@@ -210,7 +295,9 @@ class DeploymentVersions(APIView):
     @extend_schema(responses=VersionSerializer(many=True))
     def get(self, request: Request, pk: UUID) -> Response:
         pages = Pages()
-        rows = pages.paginate_queryset(_own(request, pk).versions.select_related("weights"), request, view=self)
+        rows = pages.paginate_queryset(
+            _own(request, pk).versions.select_related("weights").prefetch_related("adapters"), request, view=self
+        )
         return pages.get_paginated_response(VersionSerializer(rows or [], many=True).data)
 
 
@@ -255,6 +342,13 @@ def _own(request: Request, pk: UUID) -> Deployment:
     return get_object_or_404(Deployment.objects.of(team_of(request)).select_related("team"), pk=pk)
 
 
+def adapters_of(version: Version) -> list[str]:
+    """As they are asked for."""
+    return [
+        str(row.weights_id) if row.scale == 1 else f"{row.weights_id}={row.scale:g}" for row in version.adapters.all()
+    ]
+
+
 def as_json(report: Report) -> dict[str, Any]:
     row = report.row
     return {
@@ -281,6 +375,9 @@ def as_json(report: Report) -> dict[str, Any]:
         "version": row.version.number if row.version else None,
         "next_version": row.next_version.number if row.next_version else None,
         "options": row.options,
+        "env": row.version.env if row.version else {},
+        "secrets": row.version.secret_names if row.version else [],
+        "adapters": adapters_of(row.version) if row.version else [],
         "price_per_second": exact(report.per_second) if report.per_second is not None else None,
         "cost_so_far": exact(report.cost_so_far),
         "created_at": row.created_at.isoformat(),

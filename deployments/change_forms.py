@@ -4,7 +4,8 @@ from typing import Any
 
 from django import forms
 
-from deployments.engines.llama_cpp import LEAST_CONTEXT, MOST_CONTEXT, MOST_SLOTS
+from deployments import preparing
+from deployments.engine_forms import EngineForm, adapter_choices, initial_of
 from deployments.models import Deployment
 from deployments.operations import (
     ELASTIC,
@@ -16,10 +17,8 @@ from deployments.operations import (
     SHORTEST_START_S,
 )  # fmt: skip
 
-ENGINE_OPTIONS = ("context_tokens", "slots")
 
-
-class ChangeForm(forms.Form):
+class ChangeForm(EngineForm):
     """The first part holds at once; the second makes a new version, which is tried beside the old one."""
 
     min_replicas = forms.IntegerField(
@@ -54,25 +53,46 @@ class ChangeForm(forms.Form):
         help_text="A start that takes longer is given up.",
     )
     revision = forms.ChoiceField(label="Revision of the weights")
-    context_tokens = forms.IntegerField(
-        label="Context tokens for each call", min_value=LEAST_CONTEXT, max_value=MOST_CONTEXT
-    )
-    slots = forms.IntegerField(
-        label="Calls at once in the engine", min_value=1, max_value=MOST_SLOTS, help_text="More wait in its queue."
-    )
 
     def __init__(self, *args: Any, deployment: Deployment, **kwargs: Any) -> None:
+        version = deployment.version
+        loaded = preparing.of_version(version) if version else preparing.loads(deployment.weights)
+        applied = {one.weights.pk: one.scale for one in loaded.extra}
+        choices = adapter_choices(preparing.adapters_for(deployment.team, loaded.base), applied)
+        choices = [choice for choice in choices if not choice[0].startswith(str(loaded.chosen.pk))]
         now = {name: getattr(deployment, name) for name in ELASTIC} | {"revision": deployment.weights.revision}
-        kwargs["initial"] = now | deployment.options
-        super().__init__(*args, **kwargs)
+        kwargs["initial"] = now | initial_of(deployment.options) | {
+            "env": "\n".join(f"{name}={value}" for name, value in sorted((version.env if version else {}).items())),
+            "adapters": [text for text, _ in choices if text.partition("=")[0] in map(str, applied)],
+        }  # fmt: skip
+        super().__init__(
+            *args,
+            engine=loaded.engine,
+            max_context_tokens=preparing.most_context(deployment.model, loaded.base),
+            adapters=choices,
+            secret_names=version.secret_names if version else (),
+            **kwargs,
+        )
         field = self.fields["revision"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101 - declared above
-        field.choices = [(name, name) for name in deployment.model.weights.values_list("revision", flat=True)]
+        names = [one.revision for one in preparing.revisions(deployment.model)]
+        field.choices = [(name, name) for name in dict.fromkeys([*names, deployment.weights.revision])]
 
     @property
     def elastic(self) -> dict[str, int | None]:
         return {name: self.cleaned_data[name] for name in ELASTIC}
 
     @property
-    def options(self) -> dict[str, int]:
-        return {name: self.cleaned_data[name] for name in ENGINE_OPTIONS}
+    def elastic_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in ELASTIC]
+
+    @property
+    def change(self) -> dict[str, Any]:
+        """As updating.update takes it."""
+        return {
+            "revision": self.cleaned_data["revision"],
+            "options": self.options,
+            "env": self.env,
+            "secrets": self.secrets,
+            "adapters": self.chosen_adapters,
+        }

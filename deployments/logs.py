@@ -99,7 +99,9 @@ def head(row: Deployment, replica: Replica, *, size: int) -> list[str]:
 
 def _secrets(replica: Replica) -> list[str]:
     """What this engine knows and nobody may read in its log."""
-    return [sealing.unseal(replica.sealed_key)] if replica.sealed_key else []
+    sealed = [replica.sealed_key] if replica.sealed_key else []
+    given = replica.version.sealed_secrets.values() if replica.version else ()
+    return [sealing.unseal(one) for one in (*sealed, *given)]
 
 
 def _span(row: Deployment, replica: Replica) -> tuple[int, int]:

@@ -104,7 +104,7 @@ def evidence(row: Deployment, replica: Replica) -> str:
 
 def _live(**where: object) -> QuerySet[Replica]:
     live = Replica.objects.filter(exited_at=None, **where)
-    return live.select_related("version__hardware", "version__weights").order_by("ordinal")
+    return live.select_related("version__hardware", "version__weights__base").order_by("ordinal")
 
 
 def _spent(rows: Mapping[Deployment, tuple[Replica, ...]]) -> set[UUID]:

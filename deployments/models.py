@@ -149,7 +149,8 @@ class Deployment(models.Model):
 
 
 class Version(models.Model):
-    """What runs: weights and options in an engine on a hardware. Never changed: an update makes another."""
+    """What runs: weights, adapters and options in an engine on a hardware, with its environment. Never changed: an
+    update makes another, so that a step back brings all of it back."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="versions")
@@ -158,6 +159,10 @@ class Version(models.Model):
     hardware = models.ForeignKey(Hardware, on_delete=models.PROTECT, related_name="+")
     engine = models.CharField(max_length=40)
     options = models.JSONField(default=dict, blank=True)
+    env = models.JSONField(default=dict, blank=True, help_text="The engine's environment, as the team set it.")
+    sealed_secrets = models.JSONField(
+        default=dict, blank=True, editable=False, help_text="Name -> value, encrypted; of its environment too."
+    )
     created_by = models.CharField(max_length=254, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     served_at = models.DateTimeField(null=True, blank=True, help_text="When it last began to take the calls.")
@@ -168,6 +173,26 @@ class Version(models.Model):
 
     def __str__(self) -> str:
         return f"version {self.number}"
+
+    @property
+    def secret_names(self) -> list[str]:
+        """All that anybody is told of them."""
+        return sorted(self.sealed_secrets)
+
+
+class VersionAdapter(models.Model):
+    """A LoRA that a version applies to its weights, with how much of it."""
+
+    version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="adapters")
+    weights = models.ForeignKey(Weights, on_delete=models.PROTECT, related_name="+")
+    scale = models.FloatField(default=1.0)
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [models.UniqueConstraint(fields=["version", "weights"], name="an_adapter_once")]
+
+    def __str__(self) -> str:
+        return f"{self.weights} on {self.version}"
 
 
 class Replica(models.Model):
@@ -192,6 +217,7 @@ class Replica(models.Model):
         default=dict, blank=True, help_text="meter -> price in force at its start, exact decimals."
     )
     address = models.CharField(max_length=120, blank=True, help_text="http://127.0.0.1:port while it is up.")
+    peak_bytes = models.BigIntegerField(null=True, blank=True, help_text="The most memory that its processes took.")
     sealed_key = models.TextField(blank=True, help_text="The engine's random key, encrypted.")
 
     class Meta:

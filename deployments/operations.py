@@ -1,7 +1,8 @@
 """What people and programs may wish: deploy, stop, wake. Each writes the wish; reconcile carries it out."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -10,14 +11,14 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from billing import budgets, pricing
+from billing import budgets
 from billing.budgets import Ask
-from billing.errors import NoPrice
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import acting, engines, news
+from deployments import acting, news, preparing
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
+from deployments.preparing import Site, What
 from deployments.tasks import ring
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
@@ -25,6 +26,11 @@ LONGEST_IDLE_S = 7 * 24 * 3600
 MOST_REPLICAS, MOST_CONCURRENCY = 32, 1024
 SHORTEST_START_S, LONGEST_START_S = 10, 3600
 LONGEST_HOLD_S = 600
+# What nobody has said otherwise. No target: as many calls as the engine answers at once.
+FIRST_NUMBERS: dict[str, Any] = {
+    "min_replicas": 0, "max_replicas": 1, "idle_window_s": 600, "hold_s": None, "target_concurrency": None,
+    "start_deadline_s": 120,
+}  # fmt: skip
 
 
 def deploy(
@@ -34,56 +40,92 @@ def deploy(
     hardware: Hardware,
     actor: str,
     name: str = "",
-    min_replicas: int = 0,
-    max_replicas: int = 1,
-    idle_window_s: int = 600,
-    hold_s: int | None = None,
+    revision: str = "",
     options: Mapping[str, Any] | None = None,
-    target_concurrency: int | None = None,
-    start_deadline_s: int = 120,
+    env: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    adapters: Iterable[str] = (),
+    **numbers: Any,
 ) -> Deployment:
-    """Write the wish for an endpoint TEAM/NAME and ring for a worker.
+    """Write the wish for an endpoint TEAM/NAME and ring for a worker. `numbers` are those of ELASTIC.
 
     Raises NotDeployable, NameTaken, BadName or BadOption, each with a text that says what to do.
     """
-    offer = _fitting_offer(team, model, hardware)
-    checked = engines.choose(offer.engine).check(options or {}, max_context_tokens=most_context(offer))
-    target_concurrency = target_concurrency or checked.get("slots", 4)
-    check_numbers(
-        min_replicas=min_replicas,
-        max_replicas=max_replicas,
-        idle_window_s=idle_window_s,
-        hold_s=hold_s,
-        target_concurrency=target_concurrency,
-        start_deadline_s=start_deadline_s,
+    given: dict[str, Any] = {"options": options or {}, "env": env or {}, "secrets": secrets or {}}
+    wish = check(
+        team, model=model, hardware=hardware, name=name, revision=revision, adapters=tuple(adapters), **given, **numbers
     )
-    assert offer.weights is not None  # noqa: S101 - the database's own constraint
-    chosen = _name_for(team, name, model)
     try:
         with transaction.atomic():
             deployment = Deployment.objects.create(
                 team=team,
-                name=chosen,
+                name=wish.name,
                 model=model,
-                weights=offer.weights,
+                weights=wish.what.loaded.chosen,
                 hardware=hardware,
-                engine=offer.engine,
+                engine=wish.what.loaded.engine_name,
                 backend=hardware.backend,
-                options=checked,
-                min_replicas=min_replicas,
-                max_replicas=max_replicas,
-                idle_window_s=idle_window_s,
-                hold_s=hold_s,
-                target_concurrency=target_concurrency,
-                start_deadline_s=start_deadline_s,
+                options=wish.what.options,
                 created_by=actor,
+                **wish.numbers,
             )
-            acting.record_birth(deployment, actor=actor)
+            acting.record_birth(deployment, wish.what, actor=actor)
             audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
             ring(deployment.pk)
     except IntegrityError as error:
-        raise NameTaken(f"{team.slug}/{chosen} is running already: stop it first, or choose another name") from error
+        raise NameTaken(f"{team.slug}/{wish.name} is running already: stop it first, or choose another name") from error
     return deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A deployment that could be made: nothing of it is written."""
+
+    name: str
+    what: What
+    numbers: dict[str, Any]
+    name_is_taken: bool = False
+
+    @property
+    def command(self) -> list[str]:
+        return preparing.command_of(self.what)
+
+    @property
+    def site(self) -> Site:
+        return preparing.site_of(self.what.loaded, self.what.hardware, self.what.options)
+
+
+def check(
+    team: Team,
+    *,
+    model: Model,
+    hardware: Hardware,
+    name: str = "",
+    revision: str = "",
+    options: Mapping[str, Any],
+    env: Mapping[str, str],
+    secrets: Mapping[str, str],
+    adapters: Iterable[str] = (),
+    **numbers: Any,
+) -> Wish:
+    """All that `deploy` checks before it writes, and what would then run. Raises what `deploy` raises."""
+    _check_model(team, model)
+    found = preparing.what(
+        team,
+        model=model,
+        hardware=hardware,
+        weights=preparing.weights_of(model, revision),
+        options=options,
+        env=env,
+        secrets=secrets,
+        adapters=adapters,
+    )
+    numbers = FIRST_NUMBERS | numbers
+    numbers["target_concurrency"] = numbers["target_concurrency"] or found.options["slots"]
+    check_numbers(**numbers)
+    chosen = _name_for(team, name, model)
+    taken = Deployment.objects.unsettled().of(team).filter(name=chosen).exists()
+    return Wish(chosen, found, numbers, name_is_taken=taken)
 
 
 def stop(deployment: Deployment, *, actor: str) -> None:
@@ -155,28 +197,11 @@ def host_platform_models() -> list[Deployment]:
     return made
 
 
-def _fitting_offer(team: Team, model: Model, hardware: Hardware) -> Offer:
+def _check_model(team: Team, model: Model) -> None:
     if model.team_id not in {None, team.pk}:
         raise NotDeployable("No such model")
     if model.openness == Model.Openness.CLOSED:
         raise NotDeployable(f"{model.name} can't be deployed: its weights are closed. It can be called, hosted.")
-    offer = model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
-    if offer is None:
-        raise NotDeployable(f"{model.name} can't be deployed here yet: its weights are not on this portal.")
-    if not hardware.backend:
-        raise NotDeployable(f"No backend of this portal offers {hardware.name}.")
-    if not offer.hardware.filter(pk=hardware.pk).exists():
-        raise NotDeployable(f"{model.name} does not fit on {hardware.name}.")
-    try:
-        pricing.prices_at(hardware.sku)
-    except NoPrice as error:
-        raise NotDeployable(f"{hardware.name} has no price yet, so nothing can run on it.") from error
-    return offer
-
-
-def most_context(offer: Offer) -> int | None:
-    """How many tokens of context the model takes; None: no source lists it."""
-    return offer.max_context_tokens or offer.model.context_tokens
 
 
 ELASTIC = ("min_replicas", "max_replicas", "target_concurrency", "idle_window_s", "hold_s", "start_deadline_s")

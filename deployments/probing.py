@@ -3,19 +3,21 @@
 import httpx
 
 from accounts import sealing
+from deployments import engines
 from deployments.models import Replica
 
 PROBE_TIMEOUT_S = 60.0
-PROMPT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4, "temperature": 0}
 
 
 def problem_with(replica: Replica) -> str:
     """Empty if it answered; else what it said instead."""
+    what = replica.version or replica.deployment
+    path, body = engines.choose(what.engine).probe(what.options)
     headers = {"authorization": f"Bearer {sealing.unseal(replica.sealed_key)}"}
     try:
         answer = httpx.post(
-            f"{replica.address}/v1/chat/completions",
-            json=PROMPT,
+            f"{replica.address}{path}",
+            json=body,
             headers=headers,
             timeout=PROBE_TIMEOUT_S,
             trust_env=False,
@@ -23,6 +25,7 @@ def problem_with(replica: Replica) -> str:
         told = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return f"It did not answer a real prompt: {type(error).__name__} {error}".strip()
-    if answer.status_code != httpx.codes.OK or not isinstance(told, dict) or not told.get("choices"):
+    answered = isinstance(told, dict) and (told.get("choices") or told.get("data"))
+    if answer.status_code != httpx.codes.OK or not answered:
         return f"It answered a real prompt with {answer.status_code}: {answer.text[:500]}"
     return ""

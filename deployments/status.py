@@ -81,14 +81,14 @@ class Report:
 def of_team(team: Team) -> list[Report]:
     """Every deployment of the team, the live ones first, in a fixed number of queries."""
     rows = Deployment.objects.of(team).select_related("team", "model", "hardware", "version", "next_version")
-    found = _reports(team, rows.prefetch_related(_live_replicas()))
+    found = _reports(team, rows.prefetch_related(_live_replicas(), "version__adapters"))
     return sorted(found, key=lambda report: report.is_over)
 
 
 def standing(team: Team) -> list[Report]:
     """The same without what each has cost so far, which has to be summed up over all its life: that is 0 here."""
     rows = Deployment.objects.of(team).select_related("team", "model", "hardware", "version", "next_version")
-    found = _reports(team, rows.prefetch_related(_live_replicas()), cost=Value(Decimal(0)))
+    found = _reports(team, rows.prefetch_related(_live_replicas(), "version__adapters"), cost=Value(Decimal(0)))
     return sorted(found, key=lambda report: report.is_over)
 
 
@@ -112,7 +112,7 @@ def usual_start_s(*, hardware_slug: str) -> float | None:
 def _alone(deployment: Deployment) -> QuerySet[Deployment]:
     rows = Deployment.objects.filter(pk=deployment.pk)
     rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
-    return rows.prefetch_related(_live_replicas())
+    return rows.prefetch_related(_live_replicas(), "version__adapters")
 
 
 def _live_replicas() -> "Prefetch[str]":

@@ -1,52 +1,62 @@
 """Another version of what runs: it starts beside the old one, has to answer a real prompt, then takes the calls."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Max
 
-from accounts import audit
+from accounts import audit, sealing
 from catalog.lifecycle import Status as Here
-from catalog.models import Offer, Weights
-from deployments import acting, engines, operations
-from deployments.errors import BadOption, IllegalTransition, NotNow
+from catalog.models import Weights
+from deployments import acting, preparing
+from deployments.engines.base import ALWAYS
+from deployments.errors import BadOption, IllegalTransition, NotDeployable, NotNow
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment, Version
+from deployments.preparing import What
 from deployments.tasks import ring
 
+NOTHING: dict[str, Any] = {"env": {}, "secrets": {}, "adapters": ()}
 BESIDE = frozenset({Status.READY, Status.ASLEEP})
 
 
 def update(
-    deployment: Deployment, *, actor: str, revision: str = "", options: Mapping[str, Any] | None = None
+    deployment: Deployment,
+    *,
+    actor: str,
+    revision: str = "",
+    options: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str | None] | None = None,
+    adapters: Iterable[str] | None = None,
 ) -> Version | None:
-    """Try these weights and options (added to those it has) in its place; None if that is what runs already.
+    """Try this in its place; None if that is what runs already. What is not named stays. Options are added to those it
+    has, `env` and `adapters` take the place of those it has, a secret is set, or removed where it is None or empty.
 
     Raises BadOption naming what is wrong, or NotNow while it starts, stops or is being updated.
     """
-    weights = _weights(deployment, revision) if revision else deployment.weights
-    offer = deployment.model.offers.filter(path=Offer.Path.DEPLOYABLE).first()
-    checked = engines.choose(deployment.engine).check(
-        deployment.options | dict(options or {}), max_context_tokens=operations.most_context(offer) if offer else None
+    running = deployment.version
+    weights = preparing.weights_of(deployment.model, revision) if revision else deployment.weights
+    found = _what(
+        deployment,
+        running,
+        weights=weights,
+        options=_carried(deployment, weights) | dict(options or {}),
+        env=env if env is not None else _env(running),
+        secrets={name: value for name, value in (_secrets(running) | dict(secrets or {})).items() if value},
+        adapters=adapters,
     )
-    if (weights.pk, checked) == (deployment.weights_id, deployment.options):
+    if _is_running(deployment, found):
         return None
     with transaction.atomic():
         _refuse_unless_it_rests(deployment)
         if deployment.version_id is None:  # from before versions were kept
-            first = acting.record_version(deployment, number=1, actor=deployment.created_by)
+            was = _what(deployment, None, weights=deployment.weights, options=deployment.options, **NOTHING)
+            first = acting.record_version(deployment, was, number=1, actor=deployment.created_by)
             acting.adopt(deployment, first)
         last = deployment.versions.aggregate(last=Max("number"))["last"]
-        version = Version.objects.create(
-            deployment=deployment,
-            number=last + 1,
-            weights=weights,
-            hardware_id=deployment.hardware_id,
-            engine=deployment.engine,
-            options=checked,
-            created_by=actor,
-        )
+        version = acting.record_version(deployment, found, number=last + 1, actor=actor)
         _try(deployment, version)
         audit.record(deployment.team, actor=actor, verb="updated", subject=f"{deployment.endpoint_model} {version}")
         ring(deployment.pk)
@@ -77,13 +87,57 @@ def before(deployment: Deployment) -> Version | None:
     return served.order_by("-served_at").first()
 
 
-def _weights(deployment: Deployment, revision: str) -> Weights:
-    here = deployment.model.weights.filter(status=Here.READY)
-    found = here.filter(revision=revision).first()
-    if found is None:
-        known = ", ".join(here.values_list("revision", flat=True))
-        raise BadOption("revision", f"{deployment.model.name} has no revision {revision!r} here; it has {known}")
-    return found
+def _what(
+    deployment: Deployment,
+    running: Version | None,
+    *,
+    weights: Weights,
+    options: Mapping[str, Any],
+    env: Mapping[str, str],
+    secrets: Mapping[str, str],
+    adapters: Iterable[str] | None,
+) -> What:
+    """Checked as a new deployment is, on the same hardware."""
+    if adapters is None:
+        rows = running.adapters.all() if running else []
+        adapters = [f"{row.weights_id}={row.scale}" for row in rows]
+    try:
+        return preparing.what(
+            deployment.team,
+            model=deployment.model,
+            hardware=deployment.hardware,
+            weights=weights,
+            options=options,
+            env=env,
+            secrets=secrets,
+            adapters=adapters,
+        )
+    except NotDeployable as error:
+        raise BadOption("options", str(error)) from error
+
+
+def _carried(deployment: Deployment, weights: Weights) -> dict[str, Any]:
+    """The options that it has; of another engine's, those that every engine knows."""
+    if preparing.loads(weights).engine_name == deployment.engine:
+        return dict(deployment.options)
+    return {name: value for name, value in deployment.options.items() if name in ALWAYS}
+
+
+def _env(running: Version | None) -> dict[str, str]:
+    return dict(running.env) if running else {}
+
+
+def _secrets(running: Version | None) -> dict[str, str]:
+    sealed = running.sealed_secrets if running else {}
+    return {name: sealing.unseal(value) for name, value in sealed.items()}
+
+
+def _is_running(deployment: Deployment, found: What) -> bool:
+    running = deployment.version
+    extra = {(one.weights.pk, one.scale) for one in found.loaded.extra}
+    has = {(row.weights_id, row.scale) for row in running.adapters.all()} if running else set()
+    now = (deployment.weights_id, deployment.options, _env(running), _secrets(running), has)
+    return now == (found.loaded.chosen.pk, found.options, found.env, found.secrets, extra)
 
 
 def _target(deployment: Deployment, number: int | None) -> Version:

@@ -33,7 +33,9 @@ def note_all(pairs: Iterable[Seen]) -> None:
         with transaction.atomic():
             rows = list(_locked(due))
             metering.record_uptime([stretch for row in rows for stretch in _until(row, _minute_end(row, due[row.pk]))])
-            Replica.objects.bulk_update(rows, ["billed_until"])
+            for row in rows:  # what it has taken so far is told along with the minute
+                row.peak_bytes = due[row.pk].peak_bytes or row.peak_bytes
+            Replica.objects.bulk_update(rows, ["billed_until", "peak_bytes"])
         billed = {row.pk: row.billed_until for row in rows}
         for replica, _ in known:
             replica.billed_until = billed.get(replica.pk, replica.billed_until)
@@ -61,6 +63,7 @@ def close(replica: Replica, seen: Observation, *, crashed: bool, detail: str) ->
         ended = [moment for moment in (seen.exited_at, row.billed_until, row.ready_at) if moment]
         row.exited_at = max(ended) if ended else row.started_at or timezone.now()
         row.exit_code, row.crashed, row.exit_detail = seen.exit_code, crashed, detail
+        row.peak_bytes = seen.peak_bytes or row.peak_bytes
         row.address, row.sealed_key = "", ""
         metering.record_uptime(_until(row, row.exited_at))
         row.save()

@@ -1,13 +1,13 @@
 from django.urls import path
 
-from deployments import live_views, version_views, views
+from deployments import deploy_views, live_views, version_views, views
 from deployments.live import COST, LIVE, LOGS, VERSIONS
 from deployments.validation import views as validation
 
 urlpatterns = [
     path("", live_views.deployment_list, name="deployment-list"),
     path("stream", live_views.list_stream, name="deployment-list-stream"),
-    path("new", views.deploy_new, name="deploy-new"),
+    path("new", deploy_views.deploy_new, name="deploy-new"),
     path("<uuid:pk>/", live_views.deployment_detail, {"tab": LIVE}, name="deployment-detail"),
     path("<uuid:pk>/logs/", live_views.deployment_detail, {"tab": LOGS}, name="deployment-logs"),
     path("<uuid:pk>/versions/", live_views.deployment_detail, {"tab": VERSIONS}, name="deployment-versions"),

@@ -28,7 +28,7 @@ def deployment_settings(request: TeamRequest, pk: UUID) -> HttpResponse:
     form = ChangeForm(request.POST or None, deployment=deployment)
     if request.method == "POST" and form.is_valid() and _change(request, deployment, form):
         return redirect("deployment-detail", pk)
-    context = {"form": form, "deployment": deployment, "report": status.of(deployment), "elastic": operations.ELASTIC}
+    context = {"form": form, "deployment": deployment, "report": status.of(deployment)}
     return render(request, "deployments/settings.html", context, status=400 if form.errors else 200)
 
 
@@ -55,9 +55,7 @@ def _change(request: TeamRequest, deployment: Deployment, form: ChangeForm) -> b
     try:
         with transaction.atomic():
             operations.change(deployment, actor=actor, **form.elastic)
-            version = updating.update(
-                deployment, actor=actor, revision=form.cleaned_data["revision"], options=form.options
-            )
+            version = updating.update(deployment, actor=actor, **form.change)
     except BadOption as error:
         form.add_error(error.option if error.option in form.fields else None, str(error))
         return False
@@ -73,5 +71,5 @@ def _change(request: TeamRequest, deployment: Deployment, form: ChangeForm) -> b
 
 def _own(request: TeamRequest, pk: UUID) -> Deployment:
     """The team's own, or 404: another team's does not exist here."""
-    rows = Deployment.objects.of(request.team).select_related("team", "model", "weights", "hardware", "version")
-    return get_object_or_404(rows, pk=pk)
+    related = ("team", "model", "weights__base", "hardware", "version__weights__base")
+    return get_object_or_404(Deployment.objects.of(request.team).select_related(*related), pk=pk)

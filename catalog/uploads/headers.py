@@ -18,6 +18,8 @@ MOST_TENSORS = 200_000
 MOST_KEYS = 100_000
 MOST_ITEMS = 10_000_000
 LONGEST_STRING = 16_000_000
+# Longer arrays (a vocabulary) are passed over; those with a number for each layer are kept.
+MOST_KEPT_ITEMS = 1024
 MOST_DIMENSIONS = {"safetensors": 8, "gguf": 4}
 
 # safetensors' dtypes in bits.
@@ -41,7 +43,8 @@ STRING, ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`tensors`: name -> shape as the format writes it (GGUF: innermost first). `metadata`: arrays are left out."""
+    """`tensors`: name -> shape as the format writes it (GGUF: innermost first). `metadata`: of its arrays only short
+    ones of numbers are kept."""
 
     format: str
     tensors: dict[str, tuple[int, ...]]
@@ -122,7 +125,7 @@ class _Reader:
             raise BadWeights("its header has a text that is not UTF-8") from error
 
     def value(self, kind: int, *, inside: int = 0) -> Any:
-        """A value; None for an array, which is only passed over."""
+        """A value; None for an array of texts, and for a long one: those are only passed over."""
         if letter := SCALARS.get(kind):
             return self.scalar(letter)
         if kind == STRING:
@@ -133,6 +136,8 @@ class _Reader:
         if count > MOST_ITEMS:
             raise BadWeights(f"its header has an array of {count} items")
         if letter := SCALARS.get(inner):
+            if count <= MOST_KEPT_ITEMS and not inside:
+                return list(struct.unpack(f"<{count}{letter}", self._bytes(count * struct.calcsize(f"<{letter}"))))
             self._skip(count * struct.calcsize(f"<{letter}"))
             return None
         for _ in range(count):

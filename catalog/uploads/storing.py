@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from catalog import keeping, offers, versions
+from catalog import facts, keeping, offers, versions
 from catalog import store as disk
 from catalog.lifecycle import Reason, Status
 from catalog.models import Blob, Licence, Model, Weights
@@ -47,7 +47,7 @@ def store(draft: Draft, contents: Contents, digests: Mapping[str, str], *, base:
 
 
 def is_deployable(weights: Weights) -> bool:
-    """Whether Deploy starts just these: not an adapter, an engine for them here, and no newer version yet."""
+    """Whether Deploy starts just these: an engine takes them, and there is no newer version yet."""
     return weights.offers.exists()
 
 
@@ -80,7 +80,7 @@ def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, 
         format=contents.format, path=path, sha256=sha256, size_bytes=size, bytes_done=size, progress_at=now,
         base=base, base_name=draft.base.name if draft.base else "", licence=licence, notes=draft.notes,
         licence_warning=licence_warning(draft.base, draft.licence)[:300],
-        facts={"context_tokens": context, "tensors": len(contents.tensors)},
+        facts=facts.of(contents.format, contents.tensors, contents.metadata),
         status=Status.READY, reason=Reason.VERIFIED, created_by=draft.created_by,
     )  # fmt: skip
     offers.offer_newest(model)

@@ -100,6 +100,8 @@ def _base_weights(base: Model | None, *, is_needed: bool) -> Weights | None:
     found = offer.weights if offer and offer.weights and offer.weights.is_ready else None
     if found is None and is_needed:
         raise BadWeights(f"{base.name} can't be deployed here, nor can an adapter for it. Bring its weights first.")
+    if found and is_needed and found.kind == Weights.Kind.ADAPTER:
+        raise BadWeights(f"{base.name} is an adapter itself. Choose the model that it was made for.")
     return found
 
 

@@ -21,7 +21,8 @@ class Observation:
     """What the backend itself says. Times are the engine process's own.
 
     `alive_at`: it was seen alive then, by the clock that also says `exited_at`, so that uptime never runs backwards.
-    `asked`: it ended because somebody asked it to, or with the machine; not a crash.
+    `asked`: it ended because somebody asked it to, or with the machine; not a crash. `peak_bytes`: the most memory that
+    its processes have taken so far; None if the place can't tell.
     """
 
     seen: Seen
@@ -31,6 +32,7 @@ class Observation:
     exited_at: datetime | None = None
     exit_code: int | None = None
     asked: bool = False
+    peak_bytes: int | None = None
 
     @property
     def alive(self) -> bool:

@@ -1,6 +1,6 @@
 """Engines as processes of this machine, on loopback, known by identity: pid, start tick, and a tag on the command line.
 
-Everything a later process needs lies in root/<name>/: lock, key (0600), health, run.json and exit.json (written by the
+Everything a later process needs lies in root/<name>/: lock, key (0600), health; run.json, peak and exit.json (by the
 shim), engine.log, and remove_asked once it has to go. The process table, not these files, says what runs.
 """
 
@@ -83,8 +83,11 @@ class LocalBackend:
         if not self._alive(run):
             # It may have ended while we looked; else the shim was killed, and its last tick is the last sign of life.
             ended = _read(folder / "exit.json")
+            if ended is None:
+                _end_what_is_left(run["shim"]["pid"])
             return _exited(ended) if ended else _lost(folder, run)
-        return _Answering(run["port"], _text(folder / "health"), _moment(run["started_at"]), run["began"])
+        health, started_at = _text(folder / "health"), _moment(run["started_at"])
+        return _Answering(run["port"], health, started_at, run["began"], _peak(folder))
 
     def remove(self, name: str) -> None:
         """SIGTERM first; an engine still there some seconds later is killed, then its shim. Returns at once."""
@@ -217,11 +220,13 @@ class _Answering:
     health_path: str
     started_at: datetime
     began: float
+    peak_bytes: int | None
 
     def observation(self, *, is_healthy: bool) -> Observation:
         alive_at = self.started_at + timedelta(seconds=time.monotonic() - self.began)
         seen = Seen.READY if is_healthy else Seen.STARTING
-        return Observation(seen, f"http://127.0.0.1:{self.port}", started_at=self.started_at, alive_at=alive_at)
+        address = f"http://127.0.0.1:{self.port}"
+        return Observation(seen, address, started_at=self.started_at, alive_at=alive_at, peak_bytes=self.peak_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +247,7 @@ def _exited(ended: dict[str, Any]) -> Observation:
         exited_at=_moment(ended["exited_at"]),
         exit_code=ended["code"],
         asked=ended["asked"],
+        peak_bytes=ended.get("peak"),
     )
 
 
@@ -254,7 +260,27 @@ def _lost(folder: Path, run: dict[str, Any]) -> Observation:
         started_at=started_at,
         exited_at=max(started_at, last_tick),
         asked=run["boot"] != local_shim.boot_id(),
+        peak_bytes=_peak(folder),
     )
+
+
+def _end_what_is_left(shim: int) -> None:
+    """An engine dies with its shim; a process that the engine started does not. The shim led a session of its own, and
+    its number is nobody else's while one of that session lives."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if psutil.Process(shim).status() != psutil.STATUS_ZOMBIE:
+            return
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == shim:
+                process.kill()
+
+
+def _peak(folder: Path) -> int | None:
+    try:
+        return int(_text(folder / "peak"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _healthy(port: int, path: str) -> bool:

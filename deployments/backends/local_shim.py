@@ -5,15 +5,17 @@ engine dies with its shim (Linux), so nothing is left if the shim itself is kill
 
     python -S -E local_shim.py --tag=INSTANCE:NAME FOLDER ARGV...
 
-In FOLDER: run.json once the engine is started, its mtime renewed every second; exit.json once it has ended; engine.log,
-before it engine.log.1, and in log_at how many bytes of output came before engine.log's first.
-SIGTERM is passed on to the engine, which is killed if it is still there three seconds later.
+In FOLDER: run.json once the engine is started, its mtime renewed every second; peak, the most memory in bytes that its
+processes took; exit.json once it has ended; engine.log, before it engine.log.1, and in log_at how many bytes of output
+came before engine.log's first. SIGTERM is passed on to the engine, which is killed if it is still there three seconds
+later. What the engine started and left behind is killed with it.
 """
 
 import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -44,25 +46,68 @@ def main() -> int:
         return 1
     who = {"shim": identity(os.getpid()), "engine": identity(engine.pid), "boot": boot_id()}
     write("run.json", {**who, "port": port, "started_at": started_at, "began": began})
-    code = hold(engine, woken, asked_at)
+    code, peak = hold(engine, woken, asked_at)
     # The clock may have been stepped meanwhile: the length of a life is told by the monotonic one.
     exited_at = started_at + (time.monotonic() - began)
     asked = bool(asked_at) or code == -signal.SIGTERM
-    write("exit.json", {"code": code, "started_at": started_at, "exited_at": exited_at, "asked": asked})
+    end_what_is_left()
+    ended: dict[str, object] = {"code": code, "started_at": started_at, "exited_at": exited_at, "asked": asked}
+    write("exit.json", {**ended, "peak": peak} if peak else ended)
     forget_key()
     return 0
 
 
-def hold(engine: "subprocess.Popen[bytes]", woken: int, asked_at: "list[float]") -> int:
-    """Until the engine has ended; its exit code, or minus the signal that ended it."""
+def hold(engine: "subprocess.Popen[bytes]", woken: int, asked_at: "list[float]") -> "tuple[int, int]":
+    """Until the engine has ended; its exit code, or minus the signal that ended it, and the most memory it took."""
+    peak = 0
     while (code := engine.poll()) is None:
         if asked_at:
             engine.kill() if time.monotonic() - asked_at[0] > GRACE_S else engine.terminate()
         select.select([woken], [], [], 0.1 if asked_at else TICK_S)
         drain(woken)
         os.utime("run.json")
+        peak = note_peak(peak)
         keep_log_small()
-    return code
+    of_one = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return code, max(peak, of_one)
+
+
+def note_peak(before: int) -> int:
+    """The high-water marks of its processes together, told once they have risen by a hundredth."""
+    now = sum(high_water(pid) for pid in session())
+    if now <= before * 1.01:
+        return before
+    with open("peak.new", "w", encoding="ascii") as file:
+        file.write(str(now))
+    os.replace("peak.new", "peak")
+    return now
+
+
+def session() -> "list[int]":
+    """The engine and all that it started: the processes of this session, without this one. None but on Linux."""
+    me = os.getpid()
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                if name.isdigit() and int(name) != me and os.getsid(int(name)) == me:
+                    found.append(int(name))
+    return found
+
+
+def high_water(pid: int) -> int:
+    """The most memory that it has taken, in bytes; what it shares with others is counted for each."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:")), 0)
+    except OSError:
+        return 0
+
+
+def end_what_is_left() -> None:
+    for pid in session():
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def detach() -> None:

@@ -2,12 +2,13 @@
 
 from types import MappingProxyType
 
-from deployments.engines.base import Engine, Job
+from deployments.engines.base import Adapter, Engine, Job, Load, Place
 from deployments.engines.llama_cpp import LlamaCpp
+from deployments.engines.vllm import VLLM
 
-__all__ = ["ENGINES", "Engine", "Job", "choose"]
+__all__ = ["ENGINES", "Adapter", "Engine", "Job", "Load", "Place", "choose"]
 
-ENGINES: MappingProxyType[str, Engine] = MappingProxyType({"llama_cpp": LlamaCpp()})
+ENGINES: MappingProxyType[str, Engine] = MappingProxyType({"llama_cpp": LlamaCpp(), "vllm": VLLM()})
 
 
 def choose(name: str) -> Engine:

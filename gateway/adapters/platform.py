@@ -11,6 +11,7 @@ from uuid import uuid4
 from gateway.adapters.anthropic import MessagesSource
 from gateway.adapters.base import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Source
 from gateway.adapters.openai import OpenAIAdapter, OpenAISource
+from gateway.errors import bad_request
 from gateway.usage import Tally
 
 
@@ -26,6 +27,7 @@ class PlatformAdapter(OpenAIAdapter):
     def native_body(self, surface: str, body: dict[str, Any], *, max_tokens: int | None) -> dict[str, Any]:
         if surface in {MESSAGES, COUNT_TOKENS}:
             return dict(body)
+        _only_one_choice(body)
         sent = super().native_body(surface, body, max_tokens=max_tokens)
         return _forced(sent, tool) if surface == CHAT and (tool := _forced_tool(body)) else sent
 
@@ -40,6 +42,18 @@ class PlatformAdapter(OpenAIAdapter):
         if tool := _forced_tool(chat):
             return ForcedToolSource(tally, where, str(tool["name"]))
         return super().chat_source(chat, tally, where)
+
+
+def _only_one_choice(body: dict[str, Any]) -> None:
+    """llama.cpp makes several and counts the tokens of one: what can't be billed is not made."""
+    for name in ("n", "best_of"):
+        if (body.get(name) or 1) > 1:
+            raise bad_request(
+                f"An own deployment makes one choice a call, because its engine counts the tokens of one. Send"
+                f" {body[name]} calls instead.",
+                param=name,
+                code="unsupported_value",
+            )
 
 
 class ForcedToolSource(OpenAISource):

@@ -30,6 +30,8 @@ BESIDE_THE_PROMPT = frozenset(
 )  # fmt: skip
 # Levels of lists and objects that JSON can be written with here.
 DEEPEST = 200
+# Looking at each takes time that all callers of a process share; braces in texts count too.
+MOST_OBJECTS = 100_000
 MEDIA_DEPTH = 8
 # As those who fetch read one: blanks and control characters before it, tabs and line breaks inside, are left out. "//"
 # begins none that has a scheme, and every MP3 in base64.
@@ -70,13 +72,15 @@ class Asked:
 
 def parse(raw: bytes) -> dict[str, Any]:
     """The body as an object, or 400."""
+    if (count := raw.count(b"{")) > MOST_OBJECTS:
+        raise bad_request(f"The body has {count:,} objects; {MOST_OBJECTS:,} is the most.", code="request_too_large")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise bad_request(f"The body is not valid JSON: {error}", code="invalid_json") from error
     if not isinstance(body, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
-    if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+    if raw.count(b"[") + count > DEEPEST:
         try:
             orjson.dumps(body)  # what could be read but not be sent on
         except TypeError as error:

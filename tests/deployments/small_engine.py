@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socketserver
+import subprocess
 import threading
 import time
 
@@ -56,6 +57,7 @@ parser.add_argument("--exit-after-s", type=float)
 parser.add_argument("--deaf", action="store_true", help="ignores SIGTERM")
 parser.add_argument("--refuse", action="store_true", help="answers prompts with 500")
 parser.add_argument("--answers", default="", help="what it answers to every prompt")
+parser.add_argument("--child", action="store_true", help="starts a process of its own that knows nothing of it")
 parser.add_argument("--says", default="", help="a last line before it exits at once")
 parser.add_argument("--tell-key", action="store_true", help="writes its key into its log")
 parser.add_argument("--asked", default="", help="what the real engine would have been asked for")
@@ -69,6 +71,9 @@ print("portal secrets in its environment:", "SECRET_KEY" in os.environ or "DATAB
 if asked.says:
     print(asked.says.replace("_", " "), flush=True)
     os._exit(1)
+if asked.child:
+    child = subprocess.Popen(["sleep", "600"])
+    print("child", child.pid, flush=True)
 if asked.deaf:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(asked.load_s)

@@ -73,7 +73,6 @@ def test_who_failed_again_and_again_is_left_alone_for_a_while(gateway: Gateway, 
     wait_for(lambda: _post(gateway, "broken").status_code == 502 and len(gateway.provider.calls) > calls)
 
 
-@pytest.mark.xfail(strict=True, reason="a provider's 500 counts for all teams, whoever's body it was")
 def test_a_team_whose_bodies_fail_closes_a_providers_model_for_no_other_team(gateway: Gateway) -> None:
     for _ in range(breaker.FAILURES):
         _post(gateway, "broken")

@@ -107,7 +107,7 @@ def test_an_answer_that_was_kept_is_billed_even_if_its_settlement_fails(gateway:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_cannot_be_kept_is_delivered_because_it_is_billed(gateway: Gateway, stream: bool) -> None:
-    body = {"model": "slow", "messages": ASK, "stream": stream}
+    body = {"model": "stalled", "messages": ASK, "stream": stream}  # three seconds, in which the table is locked
     with ThreadPoolExecutor(1) as pool, psycopg.connect(conninfo_from_settings()) as other:
         answer = pool.submit(_post, gateway, "/v1/chat/completions", body, "k")
         wait_for(lambda: len(gateway.provider.calls) == 1)

@@ -204,7 +204,9 @@ def test_an_adapter_is_joined_to_a_base_that_is_here_and_fits(team: Team, smollm
     assert (draft.status, draft.reason) == ("ready", "")
     assert draft.weights
     assert (draft.weights.kind, draft.weights.base) == ("adapter", base)
-    assert not draft.weights.offers.exists(), "an adapter alone can't be deployed"
+    assert draft.weights.offers.get().engine == "llama_cpp", "deploying it starts it on its base"
+    draft = verified(sent(team, {"lora.gguf": ADAPTER}, name="twice"), Card(base=draft.weights.model))
+    assert "an adapter itself" in draft.reason
 
 
 def test_a_licence_is_inherited_and_warned_about_where_it_conflicts(team: Team, smollm2: Model) -> None:

@@ -131,6 +131,33 @@ def test_when_the_shim_is_killed_its_engine_dies_and_the_last_tick_is_the_exit(
     assert killed_at - seen.exited_at < timedelta(seconds=2)
 
 
+def child_of(backend: Backend, name: str) -> int:
+    line = next(line for line in backend.log(name, lines=20) if line.startswith("child "))
+    return int(line.split()[1])
+
+
+@pytest.mark.parametrize("how", ["removed", "killed", "shim killed"])
+def test_what_an_engine_started_ends_with_it(backend: LocalBackend, tmp_path: Path, how: str) -> None:
+    backend.ensure(small_spec("r-1", "--child"))
+    wait_until(lambda: ready(backend, "r-1"))
+    child = child_of(backend, "r-1")
+    assert psutil.pid_exists(child)
+    if how == "removed":
+        backend.remove("r-1")
+    else:
+        os.kill(pid_of(tmp_path, "r-1", "shim" if how == "shim killed" else "engine"), signal.SIGKILL)
+    wait_until(lambda: backend.observe("r-1").seen == Seen.EXITED)
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_most_memory_that_all_its_processes_took_is_told(backend: LocalBackend) -> None:
+    backend.ensure(small_spec("r-1"))
+    wait_until(lambda: ready(backend, "r-1"))
+    wait_until(lambda: (backend.observe("r-1").peak_bytes or 0) > 4 * 1024**2)
+    wait_until(lambda: gone(backend, "r-1"))
+    assert 4 * 1024**2 < (backend.observe("r-1").peak_bytes or 0) < 200 * 1024**2
+
+
 def test_an_engine_deaf_to_sigterm_is_killed(backend: LocalBackend) -> None:
     backend.ensure(small_spec("r-1", "--deaf"))
     wait_until(lambda: ready(backend, "r-1"))

@@ -1,0 +1,152 @@
+"""The deploy page: three questions, the estimate beside them, a dry run, and the click."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods
+
+from accounts.http import TeamRequest, team_required
+from accounts.models import Role
+from catalog import library, offers
+from catalog.models import Hardware, Model
+from deployments import operations, preparing, rehearsing, status
+from deployments.engine_forms import adapter_choices
+from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotDeployable
+from deployments.forms import DeployForm
+from deployments.models import Deployment
+from deployments.preparing import Loaded, Site
+
+DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
+
+
+@team_required
+@require_http_methods(["GET", "POST"])
+def deploy_new(request: TeamRequest) -> HttpResponse:
+    """The page; what of it changes while somebody types (htmx); a dry run; or a deployment."""
+    model = get_object_or_404(library.visible_to(request.team), slug=request.GET.get("model", ""))
+    if request.membership.role not in DEPLOYERS:
+        return render(request, "403.html", {"reason": "Your role may look at deployments, not make them."}, status=403)
+    if model.openness == Model.Openness.CLOSED or offers.deployable_offer(model) is None:
+        (entry,) = library.entries([model])
+        return render(request, "403.html", {"reason": f"{model.name}: {entry.deployable.reason}."}, status=409)
+    try:
+        page = _page(request, model, request.POST if request.method == "POST" else None)
+    except NotDeployable as error:
+        return render(request, "403.html", {"reason": str(error)}, status=409)
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "deployments/new.html#estimate", page.context() | {"is_part": True})
+    return _answer(request, page)
+
+
+def _answer(request: TeamRequest, page: "_Page") -> HttpResponse:
+    form, plan = page.form, None
+    if request.method == "POST" and form.is_valid():
+        hardware = Hardware.objects.get(slug=form.cleaned_data["hardware"])
+        if "dry_run" in request.POST:
+            plan = rehearsing.rehearse(request.team, model=page.model, hardware=hardware, **form.wish)
+        elif found := _deploy(request, page.model, hardware, form):
+            return redirect("deployment-detail", found.pk)
+    status_code = 400 if form.errors else 200
+    return render(request, "deployments/new.html", page.context() | {"plan": plan}, status=status_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    model: Model
+    loaded: Loaded
+    form: DeployForm
+    sites: list[Site]
+    chosen: Site | None
+    wrong: str
+
+    def context(self) -> dict[str, Any]:
+        form, chosen = self.form, self.chosen
+        said = form.elastic if form.is_bound and form.is_valid() else {"min_replicas": 0, "max_replicas": 1}
+        per_hour = chosen.per_hour if chosen else None
+        return {
+            "model": self.model,
+            "loaded": self.loaded,
+            "form": form,
+            "sites": self.sites,
+            "site": chosen,
+            "wrong": self.wrong,
+            "least": per_hour * (said["min_replicas"] or 0) if per_hour is not None else None,
+            "most": per_hour * (said["max_replicas"] or 1) if per_hour is not None else None,
+            "most_replicas": said["max_replicas"],
+            "fewest_replicas": said["min_replicas"],
+            "usual_start_s": status.usual_start_s(hardware_slug=chosen.hardware.slug) if chosen else None,
+        }
+
+
+def _page(request: TeamRequest, model: Model, data: QueryDict | None) -> _Page:
+    """The form, and what its options, as far as they are right, would need on each hardware."""
+    revision = str(data.get("revision", "")) if data else ""
+    try:
+        loaded = preparing.loads(preparing.weights_of(model, revision))
+    except BadOption:  # the form says so
+        loaded = preparing.loads(preparing.weights_of(model, ""))
+    known = list(Hardware.objects.all())
+    first = _first(loaded, known)
+    form = DeployForm(
+        data,
+        engine=loaded.engine,
+        max_context_tokens=preparing.most_context(model, loaded.base),
+        hardware=[(one.slug, one.name) for one in known if not preparing.why_not(loaded, one)],
+        revisions=[(one.revision, one.revision) for one in preparing.revisions(model)],
+        adapters=_adapters(request, loaded),
+        initial={
+            "name": operations.free_name(request.team, model),
+            "hardware": first,
+            "revision": loaded.chosen.revision,
+        },
+    )
+    options, wrong = _options(model, loaded, form)
+    sites = preparing.sites(loaded, options)
+    slug = (data.get("hardware") if data else None) or first
+    chosen = next((site for site in sites if site.hardware.slug == slug), None)
+    return _Page(model, loaded, form, sites, chosen, wrong)
+
+
+def _first(loaded: Loaded, known: list[Hardware]) -> str:
+    """The smallest that can be taken."""
+    return next((one.slug for one in known if not preparing.why_not(loaded, one)), "")
+
+
+def _adapters(request: TeamRequest, loaded: Loaded) -> list[tuple[str, str]]:
+    rows = preparing.adapters_for(request.team, loaded.base)
+    return adapter_choices([row for row in rows if row.pk != loaded.chosen.pk], {})
+
+
+def _options(model: Model, loaded: Loaded, form: DeployForm) -> tuple[dict[str, Any], str]:
+    """Those that were filled in, checked; the defaults where one of them is wrong, and which."""
+    place = preparing.place_of(model, loaded, Hardware(gpus=0))
+    if form.is_bound:
+        form.is_valid()
+        try:
+            return loaded.engine.check(form.options, place), ""
+        except BadOption as error:
+            return loaded.engine.check({}, place), str(error)
+    return loaded.engine.check({}, place), ""
+
+
+def _deploy(request: TeamRequest, model: Model, hardware: Hardware, form: DeployForm) -> Deployment | None:
+    wish = form.wish
+    try:
+        return operations.deploy(request.team, model=model, hardware=hardware, actor=request.user.email, **wish)
+    except NameTaken as error:
+        # The second of two clicks finds what the first has made.
+        running = Deployment.objects.unsettled().of(request.team).filter(name=wish["name"]).first()
+        if running and running.model_id == model.pk and running.stop_asked_at is None:
+            messages.info(request, f"{running.endpoint_model} was there already; nothing new was started.")
+            return running
+        form.add_error("name", str(error))
+    except BadName as error:
+        form.add_error("name", str(error))
+    except BadOption as error:
+        form.add_error(error.option if error.option in form.fields else None, str(error))
+    except DeploymentError as error:
+        form.add_error(None, str(error))
+    return None
