@@ -42,6 +42,9 @@ IN_MOTION = frozenset(
 # Replicas that are ready take calls in these.
 SERVING = frozenset({Status.READY, Status.UPDATING})
 
+# What is in one of these costs something, or is about to.
+SPENDING = frozenset({Status.PENDING, Status.STARTING, Status.WAKING, Status.READY, Status.UPDATING})
+
 # How long a state may last that something has to come out of, in seconds. Those that start an engine have the
 # deployment's own start deadline; who waits for capacity waits for QUEUE_DEADLINE_S.
 DEADLINES_S = MappingProxyType({Status.PENDING: 120, Status.DOWNLOADING: 6 * 3600, Status.STOPPING: 60})
@@ -77,6 +80,8 @@ class Reason(models.TextChoices):
     NO_WORKER = "no_worker", "No worker took it up in time"
     IDLE = "idle", "No call for the idle window"
     CALLED = "called", "A call woke it"
+    BUDGET_SPENT = "budget_spent", "A hard budget is spent"
+    BUDGET_AGAIN = "budget_again", "Its budget has room again"
     UPDATE_ASKED = "update_asked", "An update was asked for; its engine starts beside the old one"
     VALIDATING = "validating", "The new version answers its prompt set; the one before takes the calls meanwhile"
     VALIDATION_FAILED = "validation_failed", "The new version did not pass its prompt set; the version before goes on"
@@ -114,6 +119,7 @@ NEXT_STEPS = MappingProxyType(
         Reason.HUB_REFUSED: (Step.RETRY, "Try the import again on the weights' page once what it says is put right."),
         Reason.HUB_AWAY: (Step.RETRY, "Try the import again on the weights' page, then start it again."),
         Reason.BACKEND_REFUSED: (Step.RETRY, "The evidence is the backend's own; start again once that is put right."),
+        Reason.BUDGET_SPENT: (Step.RETRY, "Raise the budget, or wait until it begins anew; then start again."),
         Reason.NO_WORKER: (Step.RETRY, "See that a worker runs; then start again."),
     }
 )  # fmt: skip

@@ -38,9 +38,11 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         return self.exclude(status__in=SETTLED)
 
     def astir(self) -> "DeploymentQuerySet":
-        """Those in a state to be looked after, or with a wish to stop; the rest is quiet while nothing runs."""
+        """Those in a state to be looked after, with a wish to stop, or asleep for want of money alone; the rest is
+        quiet while nothing runs."""
         wished = models.Q(stop_asked_at__isnull=False) & ~models.Q(status__in=SETTLED)
-        return self.filter(~models.Q(status__in=QUIET) | wished)
+        broke = models.Q(status=Status.ASLEEP, reason=Reason.BUDGET_SPENT, min_replicas__gt=0)
+        return self.filter(~models.Q(status__in=QUIET) | wished | broke)
 
     def of(self, team: Team) -> "DeploymentQuerySet":
         return self.filter(team=team)

@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
+from billing import budgets
+from billing.budgets import Ask
 from catalog.models import Hardware, Model, Offer, Provider
 from deployments import acting, news, preparing
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
@@ -137,10 +139,11 @@ def stop(deployment: Deployment, *, actor: str) -> None:
 
 
 def wake(deployment_id: UUID) -> None:
-    """A call has come for a sleeper. Whoever asks first wakes it; the others change nothing."""
+    """A call has come for a sleeper. Whoever asks first wakes it; the others change nothing. Raises BudgetSpent."""
     deployment = Deployment.objects.get(pk=deployment_id)
     if deployment.status != Status.ASLEEP:
         return
+    budgets.check(Ask(deployment.team_id, deployment.name), now=timezone.now())
     try:
         deployment.transition(Status.WAKING, since=Status.ASLEEP, reason=Reason.CALLED)
     except IllegalTransition:

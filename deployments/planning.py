@@ -11,7 +11,7 @@ from uuid import UUID
 from deployments import causes, scaling
 from deployments.backends import Observation, Seen
 from deployments.causes import Cause
-from deployments.lifecycle import IN_MOTION, Reason, Status
+from deployments.lifecycle import IN_MOTION, SPENDING, Reason, Status
 from deployments.models import Deployment, Replica
 from deployments.scaling import Limits, Load, Surplus
 
@@ -30,7 +30,8 @@ class View:
     """A deployment with its live replicas. `calls` and `waiting` are those of all gateways; `routed` holds the names
     of replicas that some gateway still sends calls to; `listed` the names that the backend lists, None if it was not
     asked. `causes` says for replicas that have exited why, `crashes` how many there were lately before them. `room`:
-    so many more replicas its hardware has room for, when it is its turn; None if that is not known."""
+    so many more replicas its hardware has room for, when it is its turn; None if that is not known. `may_spend`: no
+    hard budget forbids that it goes on."""
 
     row: Deployment
     replicas: tuple[Replica, ...]
@@ -43,6 +44,7 @@ class View:
     causes: Mapping[str, Cause] = field(default_factory=dict)
     crashes: int = 0
     room: int | None = None
+    may_spend: bool = True
 
     def of(self, replica: Replica) -> Observation:
         return self.seen.get(replica.name, UNSEEN)
@@ -157,6 +159,8 @@ def plan(view: View) -> list[Action]:
     if row.stop_asked_at and row.status not in {Status.STOPPING, Status.STOPPED}:
         return [Move(Status.STOPPING, Reason.STOP_ASKED)]
     actions = list(_ended(view))
+    if not view.may_spend and row.status in SPENDING:
+        return actions + list(_spent(view))
     match row.status:
         case Status.PENDING:
             actions += _pending(view)
@@ -170,6 +174,8 @@ def plan(view: View) -> list[Action]:
             actions += _updating(view)
         case Status.STOPPING:
             actions += _stopping(view)
+        case Status.ASLEEP if row.reason == Reason.BUDGET_SPENT and row.min_replicas and view.may_spend:
+            actions += [Move(Status.WAKING, Reason.BUDGET_AGAIN)]
         case _:
             actions += [End(replica) for replica in view.replicas if replica.remove_asked_at is None]
     return actions
@@ -243,6 +249,19 @@ def _may_go(view: View, replica: Replica) -> bool:
 def _staying(view: View) -> list[Replica]:
     """Neither asked to go nor ended."""
     return [one for one in view.replicas if one.remove_asked_at is None and view.of(one).seen != Seen.EXITED]
+
+
+def _spent(view: View) -> Iterator[Action]:
+    """A hard budget is used up: nothing is started, and what runs goes to sleep once its calls are done."""
+    match view.row.status:
+        case Status.PENDING | Status.STARTING:
+            yield Move(Status.FAILED, Reason.BUDGET_SPENT)
+        case Status.UPDATING:
+            yield GiveUpUpdate(Reason.BUDGET_SPENT, "")
+            return
+        case _:
+            yield Move(Status.ASLEEP, Reason.BUDGET_SPENT)
+    yield from (End(replica) for replica in _staying(view))
 
 
 def _pending(view: View) -> Iterator[Action]:

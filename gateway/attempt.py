@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,12 +16,7 @@ from django.conf import settings
 from billing import rating
 from billing.errors import BillingError, BudgetSpent, DatabaseDown
 from billing.metering import Call, Receipt, Settlement
-from billing.meters import (
-    TOKENS_INPUT,
-    TOKENS_INPUT_CACHE_WRITE,
-    TOKENS_INPUT_CACHE_WRITE_1H,
-    TOKENS_OUTPUT,
-)
+from billing.meters import OUTPUT, PROMPT
 from gateway import metrics, sse, upstream
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import CHAT, PATHS, Source
@@ -70,6 +65,7 @@ class Asking:
     wait: Wait = field(default_factory=Wait)
     keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None = None
     shadow_of: str = ""
+    alias: str = ""
     answer: Answer = field(default_factory=Answer)
     admission: Admission | None = None
     inner: AsyncIterator[bytes] | None = None
@@ -151,7 +147,7 @@ def close(asking: Asking, status: int, code: str = "") -> None:
         asking.runtime.limiter.end(asking.admission, billed.tokens if billed else None)
     if billed is not None and asking.answer.receipt is not None:
         quantities = billed.quantities()
-        entry.tokens_out = int(quantities.get(TOKENS_OUTPUT.name, 0))
+        entry.tokens_out = int(sum(count for meter, count in quantities.items() if meter in OUTPUT))
         entry.tokens_in = int(sum(quantities.values())) - entry.tokens_out
         entry.cost = asking.answer.receipt.cost
         metrics.child(metrics.TOKENS, entry.path, "in").inc(entry.tokens_in)
@@ -203,10 +199,11 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     with understood():  # before anything is held: nothing that can fail may stand between reserve and its release
         source, writer = said.source(tally), sink(asking, target.model, native=said.is_native)
     most_output = asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
-    prices = await runtime.prices(target.sku)
-    most = {_dearest_input(prices): Decimal(asked.most_prompt_tokens)}
+    prices = await runtime.prices(target.sku, caller.team_id)
+    prompt = Decimal(asked.most_prompt_tokens)
+    most = {_dearest(PROMPT, prices, prompt): prompt}
     if asked.has_output:
-        most[TOKENS_OUTPUT.name] = Decimal(most_output * asked.choices)
+        most[_dearest(OUTPUT, prices, prompt)] = Decimal(most_output * asked.choices)
     row = Call(
         id=uuid4(),
         team_id=caller.team_id,
@@ -218,6 +215,7 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
         deployment_name=target.deployment_name,
         api_key_name=caller.api_key_name,
         api_key_id=caller.api_key_id,
+        alias=asking.alias,
         prices=prices,
         estimate=tally.estimate(),
         most=most,
@@ -240,10 +238,9 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     return call, most_output if let_in.capped and asked.has_output else None
 
 
-def _dearest_input(prices: Any) -> str:
-    """The class of input that costs most: what a prompt can at most come to."""
-    classes = (TOKENS_INPUT.name, TOKENS_INPUT_CACHE_WRITE.name, TOKENS_INPUT_CACHE_WRITE_1H.name)
-    return max(classes, key=lambda meter: rating.price_of(meter, prices) or Decimal(0))
+def _dearest(classes: Iterable[str], prices: Any, prompt: Decimal) -> str:
+    """The class that costs most: what the tokens of a prompt, or of an answer, can at most come to."""
+    return max(sorted(classes), key=lambda meter: rating.dearest(meter, prices, prompt=prompt) or Decimal(0))
 
 
 async def _whole(call: _Call, response: Response) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from billing.errors import BudgetSpent
 from billing.pricing import INCLUDED_TOKENS
 from catalog import offers
 from catalog.offers import HostedRoute
@@ -17,7 +18,7 @@ from deployments.endpoints import Address, Endpoint
 from gateway import aliases
 from gateway.aliases import Route
 from gateway.auth import Caller
-from gateway.errors import Next, WireError, model_not_found, not_ready
+from gateway.errors import Next, WireError, budget_spent, model_not_found, not_ready
 from gateway.stores import Stores
 
 FRESH_S = 2.0
@@ -202,7 +203,10 @@ class Router:
             task = asyncio.create_task(self._stores.ask(functools.partial(operations.wake, deployment_id)))
             self._waking[deployment_id] = task
             task.add_done_callback(lambda _: self._waking.pop(deployment_id, None))
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except BudgetSpent as error:
+            raise budget_spent(str(error)) from error
 
     def _resolve(self, table: Table, caller: Caller, name: str) -> Target | Endpoint | None:
         """A target that can answer, the endpoint that can't yet, or None."""

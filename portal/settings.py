@@ -211,6 +211,10 @@ IMPORT_STALLED_S = env_int("IMPORT_STALLED_S", 180)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 
+# --- billing ----------------------------------------------------------------------------------------------------
+# Webhooks of budget alerts may stand at private addresses and without TLS: on one's own network, say.
+PRIVATE_WEBHOOKS = env_bool("PRIVATE_WEBHOOKS")
+
 # --- deployments ------------------------------------------------------------------------------------------------
 DEPLOYMENT_BACKENDS = {
     "local": {

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from accounts import keys
-from billing.models import LedgerEntry, Reservation, UsageEvent
+from billing.models import Budget, LedgerEntry, Reservation, UsageEvent
 from deployments.models import Deployment
 from gateway import breaker
 from gateway.models import Alias, AliasTarget, RequestRecord
@@ -180,3 +180,12 @@ def test_without_leave_to_spill_a_sleeper_is_waited_for(gateway: Gateway) -> Non
 def _post(gateway: Gateway, model: str, **more: Any) -> httpx.Response:
     body = {"model": model, "messages": ASK, "max_tokens": 9, **more}
     return httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=gateway.headers, timeout=60)
+
+
+def test_a_budget_of_an_alias_is_about_the_calls_by_that_name_alone(gateway: Gateway) -> None:
+    name = alias(gateway, {"model": "greedy"})
+    Budget.objects.create(team=gateway.team, scope="alias", subject=name, usd=Decimal("0.05"))
+    answers = [_post(gateway, name, max_tokens=800) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert f"budget of $0.05 for the alias {name} leaves no room" in answers[-1].json()["error"]["message"]
+    assert _post(gateway, "greedy", max_tokens=800).status_code == 200
