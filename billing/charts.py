@@ -58,10 +58,10 @@ def label_of(row: Row, split: str) -> str:
         case "deployment":
             return row.deployment or "no deployment"
         case "path":
-            return row.path
+            return row.path or row.kind
         case "meter":
-            return row.meter
+            return row.meter or row.kind
         case "key":
             return row.api_key or "no key"
         case _:
-            return row.model
+            return row.model or row.reason or row.kind

@@ -7,6 +7,9 @@ BillingError
 ├── BudgetSpent         the team's monthly cap leaves no room for this call
 ├── UnknownReservation  a settlement of a call that was never let in
 ├── BadMonth            a month that is not YYYY-MM
+├── NoParquet           pyarrow is not installed here
+├── NotYet              a month that can't be closed now, and why
+├── BadFile             a provider's file that can't be read, and where
 └── DatabaseDown        nothing could be written durably: do not make the call
 """
 
@@ -48,6 +51,22 @@ class UnknownReservation(BillingError):
 
 class BadMonth(BillingError):
     """A month is written YYYY-MM."""
+
+
+class NoParquet(BillingError):
+    def __init__(self) -> None:
+        super().__init__(
+            "This portal can't write Parquet: pyarrow is not installed. Install the extra `parquet`, "
+            "or take format=detail: the same rows as CSV."
+        )
+
+
+class NotYet(BillingError):
+    """The month can't be closed now; the text says why, and closing it is tried again later."""
+
+
+class BadFile(BillingError):
+    """The provider's file can't be read; the text says where and why. Nothing of it was kept."""
 
 
 class DatabaseDown(BillingError):

@@ -182,6 +182,14 @@ WEIGHTS_TEAM_QUOTA = env_int("WEIGHTS_TEAM_QUOTA", 500 * 10**9)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 
+# --- billing ----------------------------------------------------------------------------------------------------
+# Who writes the invoices, and the provider's name in FOCUS files.
+INVOICE_ISSUER = env_str("INVOICE_ISSUER", "Modelport")
+# How long a month is kept open for late events after it has ended, in hours.
+INVOICE_GRACE_HOURS = env_int("INVOICE_GRACE_HOURS", 72)
+# What is asked before a month is closed: functions of (team, begins, ends) that name each difference they find.
+INVOICE_CHECKS = ["deployments.uptime.differences"]
+
 # --- deployments ------------------------------------------------------------------------------------------------
 DEPLOYMENT_BACKENDS = {
     "local": {

@@ -1,0 +1,100 @@
+"""The detail of a month: one row per ledger line, that is one per usage event and meter, with credits and corrections.
+
+Its first columns and its last, `row_hash`, are those of billing.chain, which checks such a file without the portal.
+Between them: the day in the team's time zone and that zone's name, the team, the unit, whether the usage was measured
+or estimated, when it ended, and whether it is late: of a month that was closed before. Times are UTC.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from psycopg import sql
+
+from billing import chain, copying
+from billing.meters import METERS
+from billing.models import LedgerEntry
+from billing.scope import Scope
+
+EXTRA = ("date", "time_zone", "team", "unit", "quality", "ended_at", "late")
+COLUMNS = (*chain.COLUMNS, *EXTRA, chain.HASH)
+_KNOWN = {field.attname for field in LedgerEntry._meta.concrete_fields}
+_TIMES = {"at"}
+_NUMBERS = {"quantity", "unit_price", "list_price", "discount", "amount"}
+_PLAIN = {"id", "kind", "team_id", "meter", "currency", "event_id", "corrects_id"}
+_PREFIXES = [b",%d:" % length for length in range(4096)]
+
+
+def as_csv(scope: Scope) -> Iterator[bytes]:
+    """The file in pieces. The same bytes each time, once the month is closed."""
+    return copying.as_chunks(COLUMNS, chained(scope, copying.rows(query(scope))))
+
+
+def chained(scope: Scope, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Each line with its digest as its last cell; chain.row_digest's digests, without a call for each cell."""
+    digest = chain.genesis(scope.team_id, str(scope.month), COLUMNS).encode()
+    width = len(COLUMNS) - 1
+    parts = [b""] * (2 * width)
+    sha256, prefixes = hashlib.sha256, _PREFIXES
+    for line in lines:
+        cells = line.split(b",") if b'"' not in line else _unquoted(line)
+        parts[1::2] = cells
+        try:
+            parts[::2] = [prefixes[length] for length in map(len, cells)]
+        except IndexError:
+            parts[::2] = [b",%d:" % len(cell) for cell in cells]
+        digest = sha256(digest + b"".join(parts)[1:] + b",").hexdigest().encode()
+        yield line + b"," + digest
+
+
+def query(scope: Scope) -> sql.Composable:
+    """The rows in the order in which they happened, as the cells of COLUMNS without the digest."""
+    days = scope.days()
+    cells = sql.SQL(", ").join([sql.Literal(str(scope.month)), *(_cell(field) for field in chain.FIELDS)])
+    begins = sql.SQL("ARRAY[{}]").format(copying.literals(moment for _, moment in days))
+    dates = sql.SQL("ARRAY[{}]").format(copying.literals(day.isoformat() for day, _ in days))
+    extra = sql.SQL(
+        "({dates})[greatest(1, width_bucket(e.at, {begins}))], {zone}, {team}, {unit}, v.quality, {ended}, "
+        "CASE WHEN e.at < {first} THEN 'late' END"
+    ).format(
+        dates=dates,
+        begins=begins,
+        zone=sql.Literal(scope.zone),
+        team=sql.Literal(scope.team_slug),
+        unit=_unit(),
+        ended=copying.moment("v.ended_at"),
+        first=sql.Literal(scope.begins),
+    )
+    found = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT e.* FROM billing_ledgerentry e WHERE {}").format(branch) for branch in scope.branches()
+    )
+    return sql.SQL(
+        "SELECT {cells}, {extra} FROM ({found}) e LEFT JOIN billing_usageevent v ON v.id = e.event_id "
+        "ORDER BY e.at, e.id"
+    ).format(cells=cells, extra=extra, found=found)
+
+
+def _cell(field: str) -> sql.Composable:
+    column = f"e.{field}"
+    if field not in _KNOWN:
+        return sql.SQL("NULL")
+    if field in _TIMES:
+        return copying.moment(column)
+    if field in _NUMBERS:
+        return sql.SQL("trim_scale({})").format(sql.SQL(column))
+    if field in _PLAIN:
+        return sql.SQL(column)
+    return copying.text(column)
+
+
+def _unit() -> sql.Composable:
+    cases = sql.SQL(" ").join(
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(meter.name), sql.Literal(meter.unit)) for meter in METERS.values()
+    )
+    return sql.SQL("CASE e.meter {} END").format(cases)
+
+
+def _unquoted(line: bytes) -> list[bytes]:
+    """The cells of a line that has quotes, which may hold commas, quotes and ends of line."""
+    (cells,) = csv.reader([line.decode()], strict=True)
+    return [cell.encode() for cell in cells]
