@@ -39,9 +39,9 @@ def as_chunks(header: Iterable[str], lines: Iterable[bytes]) -> Iterator[bytes]:
 
 def text(column: str) -> sql.Composable:
     """People's text as a cell that no spreadsheet takes for a formula; empty text is an empty cell."""
-    risky = sql.SQL(", ").join(sql.Literal(first) for first in RISKY)
-    return sql.SQL("CASE WHEN left({0}, 1) IN ({1}) THEN '''' || {0} ELSE nullif({0}, '') END").format(
-        sql.SQL(column), risky
+    first = literals(ord(character) for character in RISKY)
+    return sql.SQL("CASE WHEN ascii({0}) IN ({1}) THEN '''' || {0} ELSE nullif({0}, '') END").format(
+        sql.SQL(column), first
     )
 
 

@@ -2,7 +2,7 @@
 
 Its first columns and its last, `row_hash`, are those of billing.chain, which checks such a file without the portal.
 Between them: the day in the team's time zone and that zone's name, the team, the unit, whether the usage was measured
-or estimated, when it ended, and whether it is late: of a month that was closed before. Times are UTC.
+or estimated, and whether it is late: of a month that was closed before. Times are UTC.
 """
 
 import csv
@@ -16,7 +16,7 @@ from billing.meters import METERS
 from billing.models import LedgerEntry
 from billing.scope import Scope
 
-EXTRA = ("date", "time_zone", "team", "unit", "quality", "ended_at", "late")
+EXTRA = ("date", "time_zone", "team", "unit", "quality", "late")
 COLUMNS = (*chain.COLUMNS, *EXTRA, chain.HASH)
 _KNOWN = {field.attname for field in LedgerEntry._meta.concrete_fields}
 _TIMES = {"at"}
@@ -54,7 +54,7 @@ def query(scope: Scope) -> sql.Composable:
     begins = sql.SQL("ARRAY[{}]").format(copying.literals(moment for _, moment in days))
     dates = sql.SQL("ARRAY[{}]").format(copying.literals(day.isoformat() for day, _ in days))
     extra = sql.SQL(
-        "({dates})[greatest(1, width_bucket(e.at, {begins}))], {zone}, {team}, {unit}, v.quality, {ended}, "
+        "({dates})[greatest(1, width_bucket(e.at, {begins}))], {zone}, {team}, {unit}, v.quality, "
         "CASE WHEN e.at < {first} THEN 'late' END"
     ).format(
         dates=dates,
@@ -62,7 +62,6 @@ def query(scope: Scope) -> sql.Composable:
         zone=sql.Literal(scope.zone),
         team=sql.Literal(scope.team_slug),
         unit=_unit(),
-        ended=copying.moment("v.ended_at"),
         first=sql.Literal(scope.begins),
     )
     found = sql.SQL(" UNION ALL ").join(

@@ -12,7 +12,7 @@ from billing.scope import Scope
 
 ROWS = 25_000
 _NUMBERS = {"quantity": (24, 6), "unit_price": (38, 18), "list_price": (24, 12), "discount": (5, 2), "cost": (38, 18)}
-_TIMES = {"at", "ended_at"}
+_TIMES = {"at"}
 
 
 def installed() -> bool:
