@@ -45,8 +45,8 @@ PRICES = {"tokens.input": Decimal("0.000005"), "tokens.output": Decimal("0.00002
 # What psql is asked to copy: the same rows in the same order and the same columns, as they lie in the tables.
 COPIED = """
 SELECT '2026-10', e.id, e.kind, e.at, e.team_id, e.path, e.model_name, e.deployment_name, e.api_key_name, e.source,
-       e.sku, e.meter, e.quantity, e.unit_price, NULL, NULL, e.amount, e.currency, e.event_id,
-       NULL, e.reason, (e.at AT TIME ZONE 'UTC')::date, 'UTC', 'bench', e.meter, v.quality, NULL
+       e.sku, e.meter, e.quantity, e.unit_price, e.list_price, e.discount, e.amount, e.currency, e.event_id,
+       e.corrects_id, e.reason, (e.at AT TIME ZONE 'UTC')::date, 'UTC', 'bench', e.meter, v.quality, NULL
 FROM billing_ledgerentry e LEFT JOIN billing_usageevent v ON v.id = e.event_id
 WHERE e.team_id = '{team}' AND e.at >= '2026-10-01Z' AND e.at < '2026-11-01Z' ORDER BY e.at, e.id
 """

@@ -19,7 +19,7 @@ from django.core.management import call_command
 from accounts import keys, sealing
 from accounts.models import Team
 from billing import pricing
-from billing.models import Budget, KeyBudget
+from billing.models import Budget
 from catalog.models import Licence, Model, Offer, Provider
 from gateway.models import Limits
 
@@ -31,8 +31,8 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     team = Team.objects.create(slug="bench", name="Bench")
     row, key = keys.issue(team, name="bench")
-    Budget.objects.create(team=team, monthly_usd=Decimal("1000000"))
-    KeyBudget.objects.create(api_key=row, monthly_usd=Decimal("1000000"))
+    Budget.objects.create(team=team, usd=Decimal("1000000"))
+    Budget.objects.create(team=team, scope="key", subject=str(row.pk), usd=Decimal("1000000"))
     for limited in (None, row):
         Limits.objects.create(
             team=team, api_key=limited, requests_per_minute=PLENTY, tokens_per_minute=PLENTY, concurrency=10_000

@@ -4,16 +4,17 @@ BillingError
 ├── NoPrice             nothing says what this sku costs: refuse before the call
 ├── UnpricedMeter       a quantity of a meter that has no price: refuse before the call
 ├── BadQuantity         a negative, endless or too finely divided quantity or price
-├── BudgetSpent         the team's monthly cap leaves no room for this call
+├── BudgetSpent         a hard budget leaves no room for this call
 ├── UnknownReservation  a settlement of a call that was never let in
 ├── BadMonth            a month that is not YYYY-MM
 ├── NoParquet           pyarrow is not installed here
 ├── NotYet              a month that can't be closed now, and why
 ├── BadFile             a provider's file that can't be read, and where
+├── BadCorrection       a change of the ledger that can't be one
+├── BadPrice            a price that can't be entered, or not without a confirmation
+├── BadAddress          an address that alerts are not sent to
 └── DatabaseDown        nothing could be written durably: do not make the call
 """
-
-from decimal import Decimal
 
 
 class BillingError(Exception):
@@ -37,12 +38,13 @@ class BadQuantity(BillingError):
 
 
 class BudgetSpent(BillingError):
-    def __init__(self, cap: Decimal) -> None:
+    """`budget` names it: "This month's budget of $50.00"."""
+
+    def __init__(self, budget: str) -> None:
         super().__init__(
-            f"This month's budget of ${cap:,.2f} leaves no room for this call. "
-            "Raise the cap on the costs page, or wait for next month."
+            f"{budget} leaves no room for this call. Raise it on the budgets page, or wait until it begins anew."
         )
-        self.cap = cap
+        self.budget = budget
 
 
 class UnknownReservation(BillingError):
@@ -67,6 +69,18 @@ class NotYet(BillingError):
 
 class BadFile(BillingError):
     """The provider's file can't be read; the text says where and why. Nothing of it was kept."""
+
+
+class BadCorrection(BillingError):
+    """What was asked is no correction, or not the one that was drafted; its text says what to do."""
+
+
+class BadPrice(BillingError):
+    """The price can't be entered so; its text says why."""
+
+
+class BadAddress(BillingError):
+    """Nothing is sent there; its text says why."""
 
 
 class DatabaseDown(BillingError):

@@ -16,7 +16,6 @@ from django.conf import settings
 from psycopg import sql
 
 from billing import copying
-from billing.models import LedgerEntry
 from billing.scope import Day, Scope
 
 CRITERIA = (
@@ -28,7 +27,6 @@ CRITERIA = (
     "UNIT_PRICING_SUPPORTED",
     "USAGE_MEASUREMENT_SUPPORTED",
 )
-_KNOWN = {field.attname for field in LedgerEntry._meta.concrete_fields}
 _USAGE = "g.kind = 'usage'"
 # A column's name and the SQL of its cell, over a group g of ledger rows and its day d; {...} are filled in by query().
 CELLS = {
@@ -133,27 +131,25 @@ def _groups(scope: Scope, days: list[Day]) -> sql.Composable:
     )
     return sql.SQL(
         "SELECT greatest(1, width_bucket(e.at, ARRAY[{begins}])) AS number, e.path, e.sku, e.source, e.model_name,"
-        " e.deployment_name, e.api_key_name, e.meter, e.unit_price, {list_price} AS list_price, e.currency, e.kind,"
+        " e.deployment_name, e.api_key_name, e.meter, e.unit_price, coalesce(e.list_price, e.unit_price) AS list_price,"
+        " e.currency, e.kind,"
         " e.reason, {corrects_billed} AS corrects_billed, min(e.id) AS first, count(*) AS entries,"
         " sum(e.quantity) AS quantity, sum(e.amount) AS amount "
         "FROM ({found}) e {joined} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,"
         " CASE WHEN e.kind = 'usage' THEN 0 ELSE e.id END"
     ).format(
         begins=copying.literals(moment for _, moment in days),
-        list_price=sql.SQL("coalesce(e.list_price, e.unit_price)" if "list_price" in _KNOWN else "e.unit_price"),
         found=found,
-        joined=_joined(),
+        joined=sql.SQL(_CORRECTED),
         corrects_billed=_corrects_billed(scope),
     )
 
 
-def _joined() -> sql.Composable:
-    """What a correction corrects: a ledger row, or all of an event."""
-    corrected = "e.corrects_id" if "corrects_id" in _KNOWN else "NULL::bigint"
-    return sql.SQL(
-        "LEFT JOIN billing_ledgerentry c ON e.kind = 'correction' AND c.id = {} "
-        "LEFT JOIN billing_usageevent v ON e.kind = 'correction' AND v.id = e.event_id"
-    ).format(sql.SQL(corrected))
+# What a correction corrects: a ledger row, or all of an event.
+_CORRECTED = """
+LEFT JOIN billing_ledgerentry c ON e.kind = 'correction' AND c.id = e.corrects_id
+LEFT JOIN billing_usageevent v ON e.kind = 'correction' AND v.id = e.event_id
+"""
 
 
 def _corrects_billed(scope: Scope) -> sql.Composable:

@@ -165,6 +165,8 @@ def _plan_slice(stretch: Stretch, piece: Slice, writing: posting.Writing, *, now
         "model_name": stretch.model_name,
         "deployment_name": stretch.deployment_name,
         "api_key_name": "",
+        "api_key_id": None,
+        "alias": "",
         "quality": "measured",
         "quantities": posting.texts(quantities),
         "raw_usage": None,

@@ -24,6 +24,13 @@ TOKENS_INPUT_CACHE_WRITE_1H = Meter(
     "tokens.input.cache_write_1h", "token", 1_000_000, "M 1-hour cache-write tokens", "1-hour cache-write tokens"
 )
 TOKENS_OUTPUT = Meter("tokens.output", "token", 1_000_000, "M output tokens", "Output tokens")
+TOKENS_INPUT_AUDIO = Meter("tokens.input.audio", "token", 1_000_000, "M audio input tokens", "Audio input tokens")
+TOKENS_INPUT_IMAGE = Meter("tokens.input.image", "token", 1_000_000, "M image input tokens", "Image input tokens")
+TOKENS_OUTPUT_REASONING = Meter("tokens.output.reasoning", "token", 1_000_000, "M reasoning tokens", "Reasoning tokens")
+TOKENS_OUTPUT_AUDIO = Meter("tokens.output.audio", "token", 1_000_000, "M audio output tokens", "Audio output tokens")
+TOKENS_INPUT_BATCH = Meter("tokens.input.batch", "token", 1_000_000, "M batch input tokens", "Batch input tokens")
+TOKENS_OUTPUT_BATCH = Meter("tokens.output.batch", "token", 1_000_000, "M batch output tokens", "Batch output tokens")
+IMAGES_OUTPUT = Meter("images.output", "image", 1, "image", "Images made")
 COMPUTE_SECONDS = Meter("compute.seconds", "second", 3600, "hour", "Compute seconds")
 # From an engine's start to its first healthy answer. A start that never got there is metered too, by default at 0.
 COMPUTE_STARTING = Meter("compute.starting", "second", 3600, "hour starting", "Compute seconds starting")
@@ -40,7 +47,14 @@ METERS = MappingProxyType(
             TOKENS_INPUT_CACHED,
             TOKENS_INPUT_CACHE_WRITE,
             TOKENS_INPUT_CACHE_WRITE_1H,
+            TOKENS_INPUT_AUDIO,
+            TOKENS_INPUT_IMAGE,
+            TOKENS_INPUT_BATCH,
             TOKENS_OUTPUT,
+            TOKENS_OUTPUT_REASONING,
+            TOKENS_OUTPUT_AUDIO,
+            TOKENS_OUTPUT_BATCH,
+            IMAGES_OUTPUT,
             COMPUTE_SECONDS,
             COMPUTE_STARTING,
             COMPUTE_STARTING_FAILED,
@@ -55,6 +69,16 @@ CHARGED_AS = MappingProxyType(
         "tokens.input.cached": "tokens.input",
         "tokens.input.cache_write": "tokens.input",
         "tokens.input.cache_write_1h": "tokens.input.cache_write",
+        "tokens.input.audio": "tokens.input",
+        "tokens.input.image": "tokens.input",
+        "tokens.input.batch": "tokens.input",
+        "tokens.output.reasoning": "tokens.output",
+        "tokens.output.audio": "tokens.output",
+        "tokens.output.batch": "tokens.output",
         "compute.starting": "compute.seconds",
     }
 )
+# Together they are the prompt, whose length decides the tier of a price.
+PROMPT = frozenset(name for name in METERS if name.startswith("tokens.input"))
+# What a team's credit was used for: a row that takes from the bill.
+CREDIT = "credit"

@@ -2,7 +2,8 @@
 
 `post` is a generator: it yields statements and is sent their rows. `metering` drives it over Django's connection,
 `batching` over an async one. It must run inside one transaction. Lock order, always: reservations by id, then the
-Spend rows by team and month, then KeySpend rows by key and month; so two postings never wait in a circle.
+Spend rows by team and month, then Counter rows by team, scope, subject and period; so two postings never wait in a
+circle.
 """
 
 import json
@@ -42,6 +43,7 @@ class Call:
     deployment_name: str = ""
     api_key_name: str = ""
     api_key_id: UUID | None = None
+    alias: str = ""
     prices: Mapping[str, Decimal]
     estimate: Mapping[str, Decimal]
     most: Mapping[str, Decimal]
@@ -147,7 +149,7 @@ def post(operations: Sequence[Operation], *, now: datetime) -> Generator[Stateme
     refused, capped = yield from _write(writing)
     for index, op in enumerate(operations):
         if isinstance(op, Call) and outcomes.get(index) is None:
-            outcomes[index] = BudgetSpent(refused[op.id]) if op.id in refused else LetIn(op.id in capped)
+            outcomes[index] = BudgetSpent(refused[op.id].text) if op.id in refused else LetIn(op.id in capped)
     return [outcomes.get(index) for index in range(len(operations))]
 
 
@@ -164,6 +166,8 @@ class _Held:
     month: date
     started_at: datetime
     api_key_id: UUID | None
+    alias: str
+    fixed_budgets: list[int]
     receipt: Receipt | None = None
 
 
@@ -183,6 +187,8 @@ def _locked(ids: list[UUID]) -> Generator[Statement, list[Row], dict[UUID, _Held
             month=row[11],
             started_at=row[12],
             api_key_id=row[13],
+            alias=row[14],
+            fixed_budgets=row[15],
         )
         for row in rows
     }
@@ -191,7 +197,7 @@ def _locked(ids: list[UUID]) -> Generator[Statement, list[Row], dict[UUID, _Held
 def _plan_call(call: Call, writing: Writing, *, now: datetime) -> Outcome:
     try:
         rating.rate(call.estimate, call.prices)
-        amount = rating.total(rating.rate(call.most, call.prices))
+        amount = rating.at_most(call.most, call.prices)
     except BillingError as error:
         return error
     writing.calls.append(
@@ -205,6 +211,7 @@ def _plan_call(call: Call, writing: Writing, *, now: datetime) -> Outcome:
             "deployment_name": call.deployment_name,
             "api_key_name": call.api_key_name,
             "api_key_id": call.api_key_id,
+            "alias": call.alias,
             "prices": texts(call.prices),
             "estimate": texts(call.estimate),
             "amount": format(amount, "f"),
@@ -254,6 +261,7 @@ def _plan_settlement(
     subject = {
         "team_id": held.team_id,
         "api_key_id": held.api_key_id,
+        "alias": held.alias,
         "month": held.month,
         "started_at": held.started_at,
         **held.names,
@@ -284,6 +292,8 @@ def plan_event(writing: Writing, event: dict[str, Any], lines: Iterable[Line]) -
             "meter": line.meter,
             "quantity": format(line.quantity, "f"),
             "unit_price": format(line.unit_price, "f"),
+            "list_price": None if line.list_price is None else format(line.list_price, "f"),
+            "discount": None if line.discount is None else format(line.discount, "f"),
             "amount": format(line.amount, "f"),
         }
         for line in lines
@@ -311,6 +321,9 @@ def _close(held: _Held, writing: Writing, *, now: datetime) -> None:
         "closed_at": now,
         "team_id": held.team_id,
         "api_key_id": held.api_key_id,
+        "deployment_name": held.names["deployment_name"],
+        "alias": held.alias,
+        "fixed_budgets": held.fixed_budgets,
         "month": held.month,
         "amount": format(held.amount, "f"),
     }
@@ -322,56 +335,81 @@ def _stored(held: _Held) -> Generator[Statement, list[Row], Receipt]:
     return Receipt(held.id, cost[0][0] if cost else Decimal(0), tuple(Line(*row) for row in rows), already=True)
 
 
-def _write(writing: Writing) -> Generator[Statement, list[Row], tuple[dict[UUID, Decimal], set[UUID]]]:
+_Key: TypeAlias = tuple[UUID, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cap:
+    """A hard budget that a call is held against: its counter's key, how high that may go, and how people call it."""
+
+    counter: _Key
+    limit: Decimal
+    text: str
+
+
+def _write(writing: Writing) -> Generator[Statement, list[Row], tuple[dict[UUID, _Cap], set[UUID]]]:
     """Run POST; the calls that no budget has room for with the cap that refuses them, and those under any cap."""
     if not writing:
         return {}, set()
     rows = yield writing.statement()
-    refused: dict[UUID, Decimal] = {}
+    refused: dict[UUID, _Cap] = {}
     capped: set[UUID] = set()
-    inserted: list[tuple[UUID, Decimal, list[_Scope]]] = []
-    committed: dict[_Scope, Decimal] = {}
-    caps: dict[_Scope, Decimal] = {}
-    for call_id, team_id, key_id, month, amount, affordable, fresh, team_sum, cap, key_sum, key_cap in rows:
-        scopes = [
-            (scope, total, limit)
-            for scope, total, limit in (((team_id, month), team_sum, cap), ((key_id, month), key_sum, key_cap))
-            if limit is not None
-        ]
-        if scopes:
-            capped.add(call_id)
+    amounts: dict[UUID, Decimal] = {}
+    held: dict[UUID, list[_Cap]] = {}
+    room: dict[_Key, Decimal] = {}
+    for (
+        call_id,
+        amount,
+        affordable,
+        fresh,
+        team_id,
+        scope,
+        subject,
+        period,
+        committed,
+        limit,
+        usd,
+        label,
+        recurs,
+    ) in rows:
+        if limit is None:
+            continue
+        capped.add(call_id)
+        cap = _Cap((team_id, scope, subject, period), limit, _in_words(usd, scope, label or subject, recurs))
         if not affordable:
-            refused[call_id] = min(limit for _, _, limit in scopes)
-        elif fresh and scopes:
-            inserted.append((call_id, amount, [scope for scope, _, _ in scopes]))
-            committed |= {scope: total for scope, total, _ in scopes}
-            caps |= {scope: limit for scope, _, limit in scopes}
+            refused[call_id] = min(cap, refused.get(call_id, cap), key=lambda each: each.limit)
+        elif fresh and committed is not None:
+            amounts[call_id] = amount
+            held.setdefault(call_id, []).append(cap)
+            room[cap.counter] = committed
     asked = {call["id"]: index for index, call in enumerate(writing.calls)}
-    over = _over(sorted(inserted, key=lambda call: asked[call[0]]), committed, caps)
+    over = _over(sorted(held, key=lambda call_id: asked[call_id]), amounts, held, room)
     if over:
         yield Statement(WITHDRAW, (list(over),))
     return refused | over, capped
 
 
-_Scope: TypeAlias = tuple[UUID, date]
-
-
 def _over(
-    calls: list[tuple[UUID, Decimal, list[_Scope]]], committed: dict[_Scope, Decimal], caps: dict[_Scope, Decimal]
-) -> dict[UUID, Decimal]:
+    calls: list[UUID], amounts: dict[UUID, Decimal], held: dict[UUID, list[_Cap]], committed: dict[_Key, Decimal]
+) -> dict[UUID, _Cap]:
     """Which of the calls just held don't fit under a cap, and under which; first come first served."""
     room = dict(committed)
-    for _, amount, scopes in calls:
-        for scope in scopes:
-            room[scope] = rating.add([room[scope], amount.copy_negate()])
-    over: dict[UUID, Decimal] = {}
-    for call_id, amount, scopes in calls:
-        wished = {scope: rating.add([room[scope], amount]) for scope in scopes}
-        if tight := [caps[scope] for scope in scopes if wished[scope] > caps[scope]]:
-            over[call_id] = min(tight)
+    for call_id in calls:
+        for cap in held[call_id]:
+            room[cap.counter] = rating.add([room[cap.counter], amounts[call_id].copy_negate()])
+    over: dict[UUID, _Cap] = {}
+    for call_id in calls:
+        wished = {cap: rating.add([room[cap.counter], amounts[call_id]]) for cap in held[call_id]}
+        if tight := [cap for cap, total in wished.items() if total > cap.limit]:
+            over[call_id] = min(tight, key=lambda cap: cap.limit)
         else:
-            room |= wished
+            room |= {cap.counter: total for cap, total in wished.items()}
     return over
+
+
+def _in_words(usd: Decimal, scope: str, label: str, recurs: str) -> str:
+    what = f"This month's budget of ${usd:,.2f}" if recurs == "monthly" else f"The budget of ${usd:,.2f}"
+    return what if scope == "team" else f"{what} for the {scope} {label}"
 
 
 # Made once: json.dumps with options of its own would make one a call.

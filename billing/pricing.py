@@ -3,31 +3,54 @@
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from uuid import UUID
 
 from django.utils import timezone
 
+from billing import rating
 from billing.errors import NoPrice
 from billing.meters import TOKENS_INPUT, TOKENS_OUTPUT
-from billing.models import Price
+from billing.models import Discount, Price
 
 # The tokens of a team's own deployment: counted, and free of charge because its compute is what is billed.
 INCLUDED_TOKENS = "included:tokens"
 _FREE = {TOKENS_INPUT.name: Decimal(0), TOKENS_OUTPUT.name: Decimal(0)}
 
 
-def prices_at(sku: str, *, at: datetime | None = None) -> dict[str, Decimal]:
-    """Meter -> USD for one unit, in force at `at` (now by default). Raises NoPrice when there is none."""
-    found = in_force([sku], at=at).get(sku)
-    if not found:
+def prices_at(sku: str, *, at: datetime | None = None, team_id: UUID | None = None) -> dict[str, Decimal]:
+    """What a call is rated with (see rating.rate): USD for one unit by meter and by tier, in force at `at` (now by
+    default), and the team's discount. Raises NoPrice when nothing says what this sku costs."""
+    if sku == INCLUDED_TOKENS:
+        return dict(_FREE)
+    moment = at or timezone.now()
+    rows = Price.objects.filter(sku=sku, valid_from__lte=moment)
+    latest = rows.order_by("meter", "above_tokens", "-valid_from", "-pk").distinct("meter", "above_tokens")
+    prices = {tier_name(row.meter, row.above_tokens): row.amount for row in latest}
+    if not prices:
         raise NoPrice(sku)
-    return {meter: price.amount for meter, price in found.items()}
+    if team_id is not None and (percent := discount_at(team_id, sku, at=moment)):
+        prices[rating.DISCOUNT] = percent
+    return prices
+
+
+def tier_name(meter: str, above_tokens: int) -> str:
+    """How rating finds the price of a tier: `tokens.input>200000`; 0 is the meter's own."""
+    return f"{meter}{rating.ABOVE}{above_tokens}" if above_tokens else meter
+
+
+def discount_at(team_id: UUID, sku: str, *, at: datetime) -> Decimal:
+    """Percent that the team pays less for this sku at that moment. Of the patterns that fit, the longest counts."""
+    rows = Discount.objects.filter(team_id=team_id, valid_from__lte=at)
+    latest = rows.order_by("pattern", "-valid_from", "-pk").distinct("pattern")
+    fitting = [row for row in latest if _fits(row.pattern, sku)]
+    return max(fitting, key=lambda row: len(row.pattern)).percent if fitting else Decimal(0)
 
 
 def in_force(skus: Iterable[str], *, at: datetime | None = None) -> dict[str, dict[str, Price]]:
-    """Sku -> meter -> price for all that have one, in one query. A sku without a price is absent."""
+    """Sku -> meter -> list price for all that have one, below any tier, in one query. A sku without is absent."""
     wanted = list(skus)
     moment = at or timezone.now()
-    rows = Price.objects.filter(sku__in=wanted, valid_from__lte=moment)
+    rows = Price.objects.filter(sku__in=wanted, valid_from__lte=moment, above_tokens=0)
     latest = rows.order_by("sku", "meter", "-valid_from", "-pk").distinct("sku", "meter")
     found: dict[str, dict[str, Price]] = {INCLUDED_TOKENS: _included()} if INCLUDED_TOKENS in wanted else {}
     for price in latest:
@@ -35,16 +58,35 @@ def in_force(skus: Iterable[str], *, at: datetime | None = None) -> dict[str, di
     return found
 
 
-def set_price(sku: str, *, meter: str, amount: Decimal, valid_from: datetime, source: str, source_date: date) -> bool:
+def set_price(
+    sku: str,
+    *,
+    meter: str,
+    amount: Decimal,
+    valid_from: datetime,
+    source: str,
+    source_date: date,
+    above_tokens: int = 0,
+) -> bool:
     """Let `amount` (USD for one unit) be in force from `valid_from` on. False when it was; never edits a row."""
-    same_meter = Price.objects.filter(sku=sku, meter=meter, valid_from__lte=valid_from)
-    current = same_meter.order_by("-valid_from", "-pk").first()
+    same = Price.objects.filter(sku=sku, meter=meter, above_tokens=above_tokens, valid_from__lte=valid_from)
+    current = same.order_by("-valid_from", "-pk").first()
     if current is not None and current.amount == amount:
         return False
     Price.objects.create(
-        sku=sku, meter=meter, amount=amount, valid_from=valid_from, source=source[:200], source_date=source_date
+        sku=sku,
+        meter=meter,
+        above_tokens=above_tokens,
+        amount=amount,
+        valid_from=valid_from,
+        source=source[:200],
+        source_date=source_date,
     )
     return True
+
+
+def _fits(pattern: str, sku: str) -> bool:
+    return sku.startswith(pattern[:-1]) if pattern.endswith("*") else sku == pattern
 
 
 def _included() -> dict[str, Price]:

@@ -1,36 +1,68 @@
-"""Quantity x price -> money, exactly. Pure; no number is ever rounded here: what can't be exact is refused."""
+"""Quantity x price -> money, exactly. Pure; no amount is ever rounded here: what can't be exact is refused."""
 
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import ROUND_HALF_EVEN, Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow
 
 from billing.errors import BadQuantity, UnpricedMeter
-from billing.meters import CHARGED_AS
+from billing.meters import CHARGED_AS, PROMPT
 
 # Wide enough for any sum of numeric(38,18); an operation that would round raises instead.
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow, Clamped])
 QUANTITY_DECIMALS, PRICE_DECIMALS = 6, 12
+_ROUNDING, _LEAST_PRICE = Context(prec=100), Decimal(1).scaleb(-12)
+_NO_PROMPT = Decimal(0)
 QUANTITY_LIMIT, PRICE_LIMIT = Decimal(10) ** 15, Decimal(10) ** 5
+
+
+# Between a meter and the length of prompt that its price is for: "tokens.input>200000".
+ABOVE = ">"
+# Among a sku's prices: how many percent less this team pays.
+DISCOUNT = "discount.percent"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`quantity` units of `meter` at `unit_price` USD for one unit; `amount` is their exact product in USD."""
+    """`quantity` units of `meter` at `unit_price` USD for one unit; `amount` is their exact product in USD. With a
+    discount, `list_price` is what the unit price was before it and `discount` its percentage."""
 
     meter: str
     quantity: Decimal
     unit_price: Decimal
     amount: Decimal
+    list_price: Decimal | None = None
+    discount: Decimal | None = None
 
 
 def rate(quantities: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> tuple[Line, ...]:
     """One line per meter that was used, in the order given. A quantity of zero gives no line.
 
-    A class without a price of its own is charged as the class it belongs to (`CHARGED_AS`). Raises UnpricedMeter
-    when nothing says what a meter costs, BadQuantity when a number can't be kept exactly.
+    `prices` holds USD for one unit by meter; by `meter>n` what counts instead when the prompt, all classes of input
+    together, is longer than n tokens (the highest such n, for the whole call); by DISCOUNT a percentage off all of
+    them. A class without a price of its own is charged as the class it belongs to (`CHARGED_AS`). Raises
+    UnpricedMeter when nothing says what a meter costs, BadQuantity when a number can't be kept exactly.
     """
-    return tuple(_line(meter, checked(meter, quantity), prices) for meter, quantity in quantities.items() if quantity)
+    used = {meter: checked(meter, quantity) for meter, quantity in quantities.items() if quantity}
+    prompt = prompt_of(used)
+    return tuple(
+        _line(meter, quantity, price_of(meter, prices, prompt=prompt), prices) for meter, quantity in used.items()
+    )
+
+
+def at_most(quantities: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> Decimal:
+    """The most in USD that a call can cost that uses these quantities or less: a shorter prompt may be in a tier
+    that costs more."""
+    used = {meter: checked(meter, quantity) for meter, quantity in quantities.items() if quantity}
+    prompt = prompt_of(used)
+    return total(
+        _line(meter, quantity, dearest(meter, prices, prompt=prompt), prices) for meter, quantity in used.items()
+    )
+
+
+def prompt_of(quantities: Mapping[str, Decimal]) -> Decimal:
+    """The length of the prompt in tokens: all classes of input together."""
+    return add(quantity for meter, quantity in quantities.items() if meter in PROMPT)
 
 
 def total(lines: Iterable[Line]) -> Decimal:
@@ -46,12 +78,39 @@ def add(amounts: Iterable[Decimal]) -> Decimal:
     return result
 
 
-def price_of(meter: str, prices: Mapping[str, Decimal]) -> Decimal | None:
-    """The unit price that a meter is charged at, or None when nothing says."""
+def price_of(meter: str, prices: Mapping[str, Decimal], *, prompt: Decimal = _NO_PROMPT) -> Decimal | None:
+    """The list price that a unit of the meter is charged at in a call with a prompt so long; None: nothing says."""
     charged: str | None = meter
-    while charged is not None and prices.get(charged) is None:
+    while charged is not None:
+        reached = [(above, price) for above, price in tiers(charged, prices) if above < prompt or not above]
+        if reached:
+            return max(reached)[1]
         charged = CHARGED_AS.get(charged)
-    return None if charged is None else prices[charged]
+    return None
+
+
+def dearest(meter: str, prices: Mapping[str, Decimal], *, prompt: Decimal) -> Decimal | None:
+    """The highest list price for the meter among the calls whose prompt is at most so long."""
+    charged: str | None = meter
+    while charged is not None:
+        if reached := [price for above, price in tiers(charged, prices) if above < prompt or not above]:
+            return max(reached)
+        charged = CHARGED_AS.get(charged)
+    return None
+
+
+def tiers(meter: str, prices: Mapping[str, Decimal]) -> list[tuple[int, Decimal]]:
+    """(length of prompt that it begins above, price) of the meter itself; 0 is its base."""
+    found = [(0, prices[meter])] if meter in prices else []
+    start = meter + ABOVE
+    return found + [(int(name[len(start) :]), price) for name, price in prices.items() if name.startswith(start)]
+
+
+def discounted(price: Decimal, percent: Decimal) -> Decimal:
+    """The price less the percentage, to 12 decimals of a dollar (half to even): the one rounding there is, of a
+    price and never of an amount."""
+    exact = EXACT.multiply(price, EXACT.divide(EXACT.subtract(Decimal(100), percent), Decimal(100)))
+    return exact.quantize(_LEAST_PRICE, rounding=ROUND_HALF_EVEN, context=_ROUNDING)
 
 
 def checked(name: str, quantity: Decimal) -> Decimal:
@@ -59,12 +118,15 @@ def checked(name: str, quantity: Decimal) -> Decimal:
     return _checked(name, quantity, decimals=QUANTITY_DECIMALS, limit=QUANTITY_LIMIT)
 
 
-def _line(meter: str, quantity: Decimal, prices: Mapping[str, Decimal]) -> Line:
-    price = price_of(meter, prices)
+def _line(meter: str, quantity: Decimal, price: Decimal | None, prices: Mapping[str, Decimal]) -> Line:
     if price is None:
         raise UnpricedMeter(meter)
     _check_price(meter, price)
-    return Line(meter, quantity, price, EXACT.multiply(quantity, price))
+    percent = prices.get(DISCOUNT)
+    if not percent:
+        return Line(meter, quantity, price, EXACT.multiply(quantity, price))
+    less = discounted(price, percent)
+    return Line(meter, quantity, less, EXACT.multiply(quantity, less), price, percent)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -8,8 +8,8 @@ from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from accounts.models import Team
-from billing import periods
-from billing.models import Budget, LedgerEntry, Spend
+from billing import budgets, periods
+from billing.models import LedgerEntry, Spend
 from billing.models.usage import UsagePath
 
 
@@ -53,7 +53,8 @@ def cost_of(team: Team, *, deployment_name: str) -> Decimal:
 
 def cap_of(team: Team) -> Decimal | None:
     """The team's monthly budget in USD, None when it has none."""
-    return Budget.objects.filter(team=team).values_list("monthly_usd", flat=True).first()
+    budget = budgets.of_team(team)
+    return budget.usd if budget else None
 
 
 def entries(team: Team, begins: datetime, ends: datetime) -> QuerySet[LedgerEntry]:

@@ -15,11 +15,11 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import audit
 from accounts.http import TeamRequest, team_required
 from accounts.models import Role, Team
-from billing import charts, downloads, parquet, periods, scope, statements, usage
+from billing import budgets, charts, downloads, parquet, periods, scope, statements, usage
 from billing.errors import BadMonth, NoParquet
 from billing.forms import BudgetForm
 from billing.meters import METERS
-from billing.models import Budget, Reservation, UsageEvent
+from billing.models import Reservation, UsageEvent
 from billing.statements import FORMATS, Row
 
 KEEPERS = {Role.OWNER, Role.ADMIN, Role.BILLING}
@@ -61,7 +61,7 @@ def costs(request: TeamRequest) -> HttpResponse:
     rows = list(statements.rows(request.team, month))
     cost = statements.total(rows)
     hosted = statements.total(row for row in rows if row.path == "hosted")
-    budget = Budget.objects.filter(team=request.team).first()
+    budget = budgets.of_team(request.team)
     events = UsageEvent.objects.filter(team=request.team, started_at__gte=month.begins, started_at__lt=month.ends)
     context = {
         "month": month,
@@ -77,8 +77,8 @@ def costs(request: TeamRequest) -> HttpResponse:
         "estimated": events.filter(quality="estimated").count(),
         "in_flight": Reservation.objects.filter(team=request.team, state=Reservation.State.OPEN).count(),
         "budget": budget,
-        "budget_share": min(100, float(100 * cost / budget.monthly_usd)) if budget and budget.monthly_usd else 0,
-        "budget_form": BudgetForm(initial={"monthly_usd": budget.monthly_usd if budget else None}),
+        "budget_share": min(100, float(100 * cost / budget.usd)) if budget else 0,
+        "budget_form": BudgetForm(initial={"monthly_usd": budget.usd if budget else None}),
         "may_keep": request.membership.role in KEEPERS,
         "before_cost": _month_cost(request.team, month.before),
         "parquet": parquet.installed(),
@@ -113,10 +113,7 @@ def budget_set(request: TeamRequest) -> HttpResponse:
         messages.error(request, f"The budget was not changed: {form.errors['monthly_usd'][0]}")
         return redirect("costs")
     amount = form.cleaned_data["monthly_usd"]
-    if amount is None:
-        Budget.objects.filter(team=request.team).delete()
-    else:
-        Budget.objects.update_or_create(team=request.team, defaults={"monthly_usd": amount})
+    budgets.set_monthly(request.team, amount)
     audit.record(request.team, actor=request.user.email, verb="set the budget to", subject=str(amount or "none"))
     messages.success(request, "The budget is set." if amount is not None else "No budget caps the month now.")
     return redirect("costs")

@@ -86,7 +86,7 @@ def _copy(pairs: list[Seen]) -> None:
 
 
 def _prices_of(replica: Replica, at: datetime) -> dict[str, str]:
-    prices = pricing.prices_at(_sku(replica), at=at)
+    prices = pricing.prices_at(_sku(replica), at=at, team_id=replica.deployment.team_id)
     prices.setdefault(COMPUTE_STARTING_FAILED.name, Decimal(0))
     return {meter: format(price, "f") for meter, price in prices.items()}
 

@@ -70,6 +70,7 @@ class Asking:
     wait: Wait = field(default_factory=Wait)
     keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None = None
     shadow_of: str = ""
+    alias: str = ""
     answer: Answer = field(default_factory=Answer)
     admission: Admission | None = None
     inner: AsyncIterator[bytes] | None = None
@@ -201,8 +202,9 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     with understood():  # before anything is held: nothing that can fail may stand between reserve and its release
         source, writer = said.source(tally), sink(asking, target.model, native=said.is_native)
     most_output = asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
-    prices = await runtime.prices(target.sku)
-    most = {_dearest_input(prices): Decimal(asked.most_prompt_tokens)}
+    prices = await runtime.prices(target.sku, caller.team_id)
+    prompt = Decimal(asked.most_prompt_tokens)
+    most = {_dearest_input(prices, prompt): prompt}
     if asked.has_output:
         most[TOKENS_OUTPUT.name] = Decimal(most_output * asked.choices)
     row = Call(
@@ -216,6 +218,7 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
         deployment_name=target.deployment_name,
         api_key_name=caller.api_key_name,
         api_key_id=caller.api_key_id,
+        alias=asking.alias,
         prices=prices,
         estimate=tally.estimate(),
         most=most,
@@ -237,10 +240,10 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     return call, most_output if let_in.capped and asked.has_output else None
 
 
-def _dearest_input(prices: Any) -> str:
+def _dearest_input(prices: Any, prompt: Decimal) -> str:
     """The class of input that costs most: what a prompt can at most come to."""
     classes = (TOKENS_INPUT.name, TOKENS_INPUT_CACHE_WRITE.name, TOKENS_INPUT_CACHE_WRITE_1H.name)
-    return max(classes, key=lambda meter: rating.price_of(meter, prices) or Decimal(0))
+    return max(classes, key=lambda meter: rating.dearest(meter, prices, prompt=prompt) or Decimal(0))
 
 
 async def _whole(call: _Call, response: Response) -> None:

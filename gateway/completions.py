@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+from billing import rating
 from billing.errors import DatabaseDown
 from gateway import attempt, metrics
 from gateway.aliases import Route
@@ -70,6 +71,7 @@ async def answer(
             runtime.admissions[asking.admission.id] = asking.admission
         asking.answer.headers |= asking.admission.headers
         route = await runtime.router.route(caller, asked.model)
+        asking.alias = route.alias
         if not asked.stream or (not route.alias and runtime.router.look(caller, asked.model)):
             await _try_all(asking, route)
             return asking.answer
@@ -183,8 +185,9 @@ async def _ready(asking: Asking, route: Route, name: str, *, is_last: bool) -> T
 async def _within_cap(asking: Asking, route: Route, target: Target) -> bool:
     if route.spill_cap_usd is None:
         return True
-    prices = await asking.runtime.prices(target.sku)
-    return max(prices.values(), default=Decimal(0)) * PER_MILLION <= route.spill_cap_usd
+    prices = await asking.runtime.prices(target.sku, asking.caller.team_id)
+    dearest = max((price for meter, price in prices.items() if meter != rating.DISCOUNT), default=Decimal(0))
+    return dearest * PER_MILLION <= route.spill_cap_usd
 
 
 async def _try_one(asking: Asking, target: Target) -> None:
@@ -250,7 +253,7 @@ async def _shadow(asking: Asking, name: str) -> None:
     asked = asking.surface.check(body)
     entry = Entry(asking.caller.team_id, asking.request_id, asking.caller.api_key_name, "shadow", name, False)
     copy = Asking(asking.runtime, asking.caller, asking.surface, body, asked, asking.request_id, entry)
-    copy.shadow_of = asking.asked.model
+    copy.shadow_of, copy.alias = asking.asked.model, asking.alias
     try:
         target = await asking.runtime.router.find(asking.caller, name, Wait(0))
         await attempt.run(copy, target)

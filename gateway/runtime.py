@@ -37,6 +37,7 @@ RENEW_S = 5.0
 TOUCH_S = 1.0
 REPORT_S = 5.0
 PRICE_FRESH_S = 4.0
+MOST_PRICES = 20_000
 
 
 class Runtime:
@@ -61,7 +62,7 @@ class Runtime:
         self._called: set[UUID] = set()
         self._busy: dict[UUID, UUID] = {}
         self._replicas: dict[UUID, str] = {}
-        self._prices: dict[str, tuple[float, dict[str, Decimal]]] = {}
+        self._prices: dict[tuple[str, UUID], tuple[float, dict[str, Decimal]]] = {}
         self._clock: asyncio.Task[None] | None = None
         self._reported: tuple[object, ...] = ()
         self._reported_at = 0.0
@@ -92,17 +93,19 @@ class Runtime:
         await self.journal.write(self.stores)
         self.stores.close()
 
-    async def prices(self, sku: str) -> dict[str, Decimal]:
-        """The prices in force, never older than PRICE_FRESH_S; no price is an error before the call, never 0."""
-        until, prices = self._prices.get(sku, (0.0, {}))
+    async def prices(self, sku: str, team_id: UUID) -> dict[str, Decimal]:
+        """The team's prices in force, never older than PRICE_FRESH_S; none is an error before the call, never 0."""
+        until, prices = self._prices.get((sku, team_id), (0.0, {}))
         if until < time.monotonic():
             try:
-                prices = await self.stores.ask(lambda: pricing.prices_at(sku))
+                prices = await self.stores.ask(lambda: pricing.prices_at(sku, team_id=team_id))
             except NoPrice as error:
                 raise WireError(
                     503, str(error), type="server_error", code="price_unknown", next=Next.ANOTHER_TARGET
                 ) from error
-            self._prices[sku] = (time.monotonic() + PRICE_FRESH_S, prices)
+            if len(self._prices) > MOST_PRICES:
+                self._prices.clear()
+            self._prices[sku, team_id] = (time.monotonic() + PRICE_FRESH_S, prices)
         return prices
 
     def begin(self, call_id: UUID, tally: Tally, target: Target) -> None:

@@ -18,8 +18,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import audit, sealing
 from accounts.http import TeamRequest, team_required
 from accounts.models import ApiKey, Role
-from billing import periods
-from billing.models import Budget, KeyBudget
+from billing import budgets, periods
+from billing.models import Budget
 from billing.statements import safe
 from gateway import contents
 from gateway.forms import AliasForm, LimitsForm, PromptLoggingForm, Targets, callable_names
@@ -190,16 +190,14 @@ def _initial(row: Alias) -> list[dict[str, Any]]:
 
 def _limit_rows(request: TeamRequest) -> list[tuple[ApiKey | None, LimitsForm]]:
     found = {row.api_key_id: row for row in Limits.objects.filter(team=request.team)}
-    budgets = {row.api_key_id: row.monthly_usd for row in KeyBudget.objects.filter(api_key__team=request.team)}
-    team_budget = Budget.objects.filter(team=request.team).first()
+    caps = budgets.key_caps(request.team)
     keys: list[ApiKey | None] = [None, *request.team.api_keys.filter(revoked_at=None)]
     rows = []
     for key in keys:
         row = found.get(key.pk if key else None)
         names = ("requests_per_minute", "tokens_per_minute", "concurrency")
         initial = {name: getattr(row, name, None) for name in names}
-        cap = team_budget.monthly_usd if team_budget else None
-        initial["monthly_usd"] = budgets.get(key.pk) if key else cap
+        initial["monthly_usd"] = caps.get(str(key.pk)) if key else budgets.cap_of(request.team)
         rows.append((key, LimitsForm(initial=initial, auto_id=f"id_{key.prefix if key else 'team'}_%s")))
     return rows
 
@@ -216,10 +214,8 @@ def _change_limits(request: TeamRequest) -> HttpResponse:
     cap = given.pop("monthly_usd")
     with transaction.atomic():
         Limits.objects.update_or_create(team=request.team, api_key=key, defaults=given)
-        if key is not None and cap is None:
-            KeyBudget.objects.filter(api_key=key).delete()
-        elif key is not None:
-            KeyBudget.objects.update_or_create(api_key=key, defaults={"monthly_usd": cap})
+        if key is not None:
+            budgets.set_monthly(request.team, cap, scope=Budget.Scope.KEY, subject=str(key.pk), label=str(key))
     audit.record(request.team, actor=request.user.email, verb="changed the limits of", subject=str(key or request.team))
     messages.success(request, f"The limits of {key or request.team} are saved. Gateways follow within 5 seconds.")
     return redirect("limits")

@@ -10,8 +10,8 @@ from django.views.decorators.http import require_safe
 
 from accounts.http import TeamRequest, team_required
 from accounts.models import Team
-from billing import pricing, usage
-from billing.models import Budget, LedgerEntry, Price
+from billing import budgets, pricing, usage
+from billing.models import LedgerEntry, Price
 from deployments.lifecycle import Status
 from deployments.models import Deployment
 
@@ -32,7 +32,7 @@ def home(request: TeamRequest) -> HttpResponse:
     live = list(Deployment.objects.unsettled().of(team).select_related("model", "hardware"))
     prices = pricing.in_force({row.hardware.sku for row in live})
     month = usage.month(team)
-    budget = Budget.objects.filter(team=team).first()
+    budget = budgets.of_team(team)
     steps = _first_steps(team, has_live=bool(live))
     context = {
         "live": [(row, _hourly(row, prices)) for row in live],
@@ -40,7 +40,7 @@ def home(request: TeamRequest) -> HttpResponse:
         "today": usage.today(team),
         "month": month,
         "budget": budget,
-        "shares": _shares(month.hosted, month.serverless, budget.monthly_usd if budget else month.total),
+        "shares": _shares(month.hosted, month.serverless, budget.usd if budget else month.total),
         "steps": steps,
         "all_done": all(step.done for step in steps),
         "base_url": request.build_absolute_uri("/v1"),

@@ -1,22 +1,31 @@
 """Billing's tables. It knows no product: its subjects are strings (sku, meter, source) with names copied on the row."""
 
-from billing.models.budgets import Budget, KeyBudget, KeySpend, Spend
+from billing.models.budgets import AlertSettings, Budget, BudgetAlert, Counter, Delivery, Spend
 from billing.models.invoices import Invoice, InvoiceMail, ProviderImport, ProviderUsage, StatementMail
-from billing.models.ledger import LedgerEntry
-from billing.models.prices import Price
+from billing.models.ledger import ChainSeal, CreditGrant, LedgerEntry, RerateSum, Rerating, SealRun
+from billing.models.prices import Discount, Price, PriceDraft
 from billing.models.usage import Reservation, UsageEvent
 
 __all__ = [
+    "AlertSettings",
     "Budget",
+    "BudgetAlert",
+    "ChainSeal",
+    "Counter",
+    "CreditGrant",
+    "Delivery",
+    "Discount",
     "Invoice",
     "InvoiceMail",
-    "KeyBudget",
-    "KeySpend",
     "LedgerEntry",
     "Price",
+    "PriceDraft",
     "ProviderImport",
     "ProviderUsage",
+    "RerateSum",
+    "Rerating",
     "Reservation",
+    "SealRun",
     "Spend",
     "StatementMail",
     "UsageEvent",

@@ -2,6 +2,7 @@
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from accounts.models import Team
@@ -35,6 +36,10 @@ class Reservation(models.Model):
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
     api_key_id = models.UUIDField(null=True, help_text="Whose own cap it is held against, too.")
+    alias = models.CharField(max_length=200, blank=True, help_text="TEAM/ALIAS, if it was called by one.")
+    fixed_budgets = ArrayField(
+        models.BigIntegerField(), default=list, help_text="The fixed budgets whose counters hold it, too."
+    )
     prices = models.JSONField(help_text="meter -> unit price as an exact decimal string, in force at started_at.")
     estimate = models.JSONField(help_text="meter -> quantity that a dead owner's call is settled with.")
     amount = models.DecimalField(max_digits=38, decimal_places=18, help_text="USD held against the budget.")

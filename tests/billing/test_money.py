@@ -82,7 +82,7 @@ def test_a_void_call_owes_nothing() -> None:
 @pytest.mark.django_db
 def test_a_call_past_the_cap_is_refused_and_writes_nothing() -> None:
     team = TeamFactory()
-    Budget.objects.create(team=team, monthly_usd=Decimal("0.05"))
+    Budget.objects.create(team=team, usd=Decimal("0.05"))
     metering.reserve(call(team, most=1500))
     with pytest.raises(BudgetSpent):
         metering.reserve(call(team, most=1000))
@@ -164,7 +164,7 @@ def test_the_days_of_a_month_make_the_month_also_through_dst(zone: str) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_two_batchers_under_load_keep_the_cap_and_the_counter_equals_the_ledger() -> None:
     team, other = TeamFactory(), TeamFactory()
-    Budget.objects.create(team=team, monthly_usd=Decimal("1.00"))
+    Budget.objects.create(team=team, usd=Decimal("1.00"))
     outcomes = asyncio.run(_storm([team, other]))
     assert any(isinstance(outcome, BudgetSpent) for outcome in outcomes)
     assert [o for o in outcomes if o is not None and not isinstance(o, BudgetSpent)] == []

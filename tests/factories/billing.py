@@ -54,7 +54,7 @@ def billed(team: Team, quantities: Mapping[str, int | Decimal] | None = None, **
 
 
 def budget(team: Team, usd: str) -> Budget:
-    return Budget.objects.update_or_create(team=team, defaults={"monthly_usd": Decimal(usd)})[0]
+    return Budget.objects.update_or_create(team=team, scope="team", period="monthly", defaults={"usd": Decimal(usd)})[0]
 
 
 def priced(sku: str, **amounts: str) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 from accounts.models import Team
 from billing import metering
-from billing.models import LedgerEntry
+from billing.models import CreditGrant, LedgerEntry
 from tests.factories.accounts import TeamFactory
 from tests.factories.billing import billed
 
 OCTOBER = datetime(2026, 10, 10, 12, tzinfo=UTC)
 HARDWARE = {"compute.seconds": Decimal("0.00001"), "compute.starting": Decimal("0.00001")}
-FIELDS = {field.attname for field in LedgerEntry._meta.concrete_fields}
 
 
 def full_october(team: Team | None = None) -> Team:
@@ -60,9 +59,8 @@ def entry(team: Team, kind: str, at: datetime, *, quantity: str, unit_price: str
     }
     if kind == "credit":
         fields |= {"path": "", "source": "", "model_name": ""}
-        if "credit_id" in FIELDS:
-            fields["credit_id"] = _grant(team)
-    elif "corrects_id" in FIELDS:
+        fields["credit_id"] = _grant(team)
+    else:
         fields["corrects_id"] = LedgerEntry.objects.filter(team=team, kind="usage").order_by("id")[0].pk
     return LedgerEntry.objects.create(
         team=team, kind=kind, at=at, quantity=number, unit_price=price, amount=number * price, **(fields | given)
@@ -70,10 +68,5 @@ def entry(team: Team, kind: str, at: datetime, *, quantity: str, unit_price: str
 
 
 def _grant(team: Team) -> int:
-    """Where the ledger keeps credits as grants that its rows point to."""
-    from billing import models
-
-    granted = models.CreditGrant.objects.create(  # type: ignore[attr-defined]
-        team=team, name="welcome", usd=5, starts_at=OCTOBER, granted_by="a test"
-    )
-    return int(granted.pk)
+    granted = CreditGrant.objects.create(team=team, name="welcome", usd=5, starts_at=OCTOBER, granted_by="a test")
+    return granted.pk

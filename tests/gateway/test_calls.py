@@ -156,7 +156,7 @@ def _usage(client: OpenAI, number: int) -> dict[str, int]:
 
 
 def test_a_spent_budget_is_refused_and_not_worth_retrying(gateway: Gateway) -> None:
-    Budget.objects.create(team=gateway.team, monthly_usd=Decimal("0.01"))
+    Budget.objects.create(team=gateway.team, usd=Decimal("0.01"))
     with pytest.raises(RateLimitError) as failure:
         gateway.client.chat.completions.create(model="good", messages=ASK, max_tokens=5000)
     assert failure.value.code == "insufficient_quota"

@@ -12,7 +12,7 @@ from django.db.models import Sum
 from openai import OpenAI, RateLimitError
 
 from accounts.models import ApiKey
-from billing.models import Budget, KeyBudget, LedgerEntry, Reservation, Spend
+from billing.models import Budget, LedgerEntry, Reservation, Spend
 from gateway.models import Limits
 from tests.gateway.conftest import Gateway, serving
 
@@ -81,7 +81,7 @@ def test_while_redis_is_away_calls_go_through(gateway: Gateway, settings: Any) -
 
 @pytest.mark.parametrize("max_tokens", [400, None])
 def test_five_hundred_calls_at_once_stay_under_a_dollar(gateway: Gateway, max_tokens: int | None) -> None:
-    Budget.objects.create(team=gateway.team, monthly_usd=Decimal(1))
+    Budget.objects.create(team=gateway.team, usd=Decimal(1))
     more = {"max_tokens": max_tokens} if max_tokens else {}
     with serving() as second, ThreadPoolExecutor(50) as pool:
         urls = [gateway.url, second] * 250
@@ -96,7 +96,8 @@ def test_five_hundred_calls_at_once_stay_under_a_dollar(gateway: Gateway, max_to
 
 
 def test_a_keys_own_budget_is_kept_too(gateway: Gateway) -> None:
-    KeyBudget.objects.create(api_key=ApiKey.objects.get(team=gateway.team), monthly_usd=Decimal("0.05"))
+    key = ApiKey.objects.get(team=gateway.team)
+    Budget.objects.create(team=gateway.team, scope="key", subject=str(key.pk), usd=Decimal("0.05"))
     answers = [_post(gateway.url, gateway.key, model="greedy", max_tokens=800) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
     assert answers[-1].json()["error"]["code"] == "insufficient_quota"

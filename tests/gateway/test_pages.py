@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Role, Team
-from billing.models import KeyBudget
+from billing.models import Budget
 from gateway.models import Alias, Limits, RequestRecord
 from tests.factories.accounts import MembershipFactory, TeamFactory
 
@@ -86,10 +86,10 @@ def test_limits_of_a_key_and_its_budget_are_kept_and_can_be_taken_away(client: C
     client.post(reverse("limits"), {**given, "monthly_usd": "12.50"})
     row = Limits.objects.get()
     assert (row.api_key_id, row.requests_per_minute, row.tokens_per_minute, row.concurrency) == (key.pk, 60, None, 4)
-    assert str(KeyBudget.objects.get().monthly_usd) == "12.50"
+    assert str(Budget.objects.get(scope="key").usd) == "12.50"
     assert "12.50" in client.get(reverse("limits")).content.decode()
     client.post(reverse("limits"), {"key": key.prefix})
-    assert not KeyBudget.objects.exists()
+    assert not Budget.objects.exists()
 
 
 def test_the_log_shows_only_the_teams_own_requests_filtered_and_as_csv(client: Client) -> None:

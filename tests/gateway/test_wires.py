@@ -102,7 +102,7 @@ def test_what_the_portal_refuses_is_told_in_anthropics_shape(gateway: Gateway) -
     assert "2048" in long.text
     assert "5000" in long.text
     Limits.objects.create(team=gateway.team, api_key=ApiKey.objects.get(), requests_per_minute=1)
-    Budget.objects.create(team=gateway.team, monthly_usd=Decimal("0.01"))
+    Budget.objects.create(team=gateway.team, usd=Decimal("0.01"))
     time.sleep(4.2)  # as long as a key's limits may be remembered
     status, kind, headers = told(GOOD | {"max_tokens": 5000})
     assert (status, kind, headers["x-should-retry"]) == (429, "billing_error", "false")
@@ -271,7 +271,7 @@ def test_a_name_that_no_log_can_hold_does_not_stop_the_log(gateway: Gateway) -> 
 
 
 def test_the_larger_of_two_bounds_is_what_a_budget_holds(gateway: Gateway) -> None:
-    Budget.objects.create(team=gateway.team, monthly_usd=Decimal("0.05"))
+    Budget.objects.create(team=gateway.team, usd=Decimal("0.05"))
     both = {"max_tokens": 1, "max_completion_tokens": 100_000}
     answer = _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK} | both)
     assert answer.json()["error"]["code"] == "insufficient_quota"

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts import audit
 from accounts.models import Team
-from billing.models import Budget
+from billing import budgets
 
 
 class Command(BaseCommand):
@@ -19,10 +19,7 @@ class Command(BaseCommand):
         team = Team.objects.filter(slug=options["team"]).first()
         if team is None:
             raise CommandError(f"No team {options['team']}")
-        if options["usd"] == "none":
-            Budget.objects.filter(team=team).delete()
-        else:
-            Budget.objects.update_or_create(team=team, defaults={"monthly_usd": _amount(options["usd"])})
+        budgets.set_monthly(team, None if options["usd"] == "none" else _amount(options["usd"]))
         audit.record(team, actor="manage.py", verb="set the budget to", subject=options["usd"])
         self.stdout.write(f"{team.slug}: {options['usd']}")
 

@@ -17,7 +17,7 @@ DROP TRIGGER invoice_append_only ON billing_invoice; DROP TRIGGER invoice_no_tru
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
-        ("billing", "0003_key_budgets"),
+        ("billing", "0004_price_book_chain_and_budgets"),
     ]
 
     operations = [

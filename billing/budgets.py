@@ -1,0 +1,149 @@
+"""Caps over both meters: what there is to spend, what is left of it, and what the deployments will still use."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import Team
+from billing import periods, rating
+from billing.models import Budget, Counter, Spend
+
+MONTHLY, FIXED = Budget.Period.MONTHLY, Budget.Period.FIXED
+# How far ahead a deployment's own use is looked at: it is put to sleep before the cap is passed, not after.
+AHEAD = timedelta(minutes=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A budget at one moment, in USD: `settled` is final, `held` is what the open calls could still add, `credit`
+    stands on top of the budget's own amount; `spent` is the share of it all in percent, for a bar."""
+
+    budget: Budget
+    settled: Decimal
+    held: Decimal
+    credit: Decimal
+    period: str
+    begins: datetime
+    ends: datetime
+
+    @property
+    def limit(self) -> Decimal:
+        return rating.add([self.budget.usd, self.credit])
+
+    @property
+    def left(self) -> Decimal:
+        return max(rating.EXACT.subtract(self.limit, rating.add([self.settled, self.held])), Decimal(0))
+
+    @property
+    def percent(self) -> Decimal:
+        """Of the budget's limit, what is settled; exact to two decimals, downwards."""
+        return (self.settled * 100 / self.limit).quantize(Decimal("0.01"), rounding="ROUND_FLOOR")
+
+    @property
+    def share(self) -> float:
+        return min(100.0, float(self.percent))
+
+    @property
+    def held_share(self) -> float:
+        return min(100.0 - self.share, float(100 * self.held / self.limit))
+
+    @property
+    def is_spent(self) -> bool:
+        return self.settled >= self.limit
+
+
+def may_spend(team_id: UUID, *, deployment_name: str = "", soon: Decimal = Decimal(0), now: datetime) -> bool:
+    """Whether the team's hard budgets, and those of this deployment, leave room for `soon` USD more."""
+    scopes = Q(scope=Budget.Scope.TEAM)
+    if deployment_name:
+        scopes |= Q(scope=Budget.Scope.DEPLOYMENT, subject=deployment_name)
+    rows = Budget.objects.filter(scopes, _running(now), team_id=team_id, hard=True).select_related("team")
+    return all(_has_room(standing, soon) for standing in _standings(rows, now))
+
+
+def standings(team: Team, *, now: datetime | None = None) -> list[Standing]:
+    """All budgets of the team that are not over: the team's own first, then by what they are about."""
+    moment = now or timezone.now()
+    rows = team.budgets.filter(Q(period=MONTHLY) | Q(ends_at__gt=moment)).select_related("team")
+    order = Budget.Scope.values
+    return sorted(_standings(rows, moment), key=lambda each: (order.index(each.budget.scope), each.budget.label))
+
+
+def of_team(team: Team) -> Budget | None:
+    """The team's own monthly budget, if it has one."""
+    return Budget.objects.filter(team=team, scope=Budget.Scope.TEAM, period=MONTHLY).first()
+
+
+def cap_of(team: Team) -> Decimal | None:
+    budget = of_team(team)
+    return budget.usd if budget else None
+
+
+def key_caps(team: Team) -> dict[str, Decimal]:
+    """The key's id -> its monthly budget in USD, for the keys that have one."""
+    rows = Budget.objects.filter(team=team, scope=Budget.Scope.KEY, period=MONTHLY)
+    return dict(rows.values_list("subject", "usd"))
+
+
+def set_monthly(
+    team: Team, usd: Decimal | None, *, scope: str = Budget.Scope.TEAM, subject: str = "", label: str = ""
+) -> None:
+    """The monthly budget of this scope is `usd` from now on; None: it has none."""
+    rows = Budget.objects.filter(team=team, scope=scope, subject=subject, period=MONTHLY)
+    if usd is None:
+        rows.delete()
+        return
+    Budget.objects.update_or_create(
+        team=team, scope=scope, subject=subject, period=MONTHLY, defaults={"usd": usd, "label": label}
+    )
+
+
+def period_of(budget: Budget, *, now: datetime) -> tuple[str, datetime, datetime]:
+    """The name of the counter's period, and from when until when it counts."""
+    if budget.period == FIXED:
+        assert budget.starts_at is not None and budget.ends_at is not None  # noqa: S101, PT018 - the database says so
+        return f"budget {budget.pk}", budget.starts_at, budget.ends_at
+    month = periods.month_at(now, budget.team.time_zone)
+    return month.first.isoformat(), month.begins, month.ends
+
+
+def burn_until(per_second: Decimal, *, now: datetime, ends: datetime) -> Decimal:
+    """What something costs that runs from now to then: the committed part of a forecast, to the second."""
+    seconds = Decimal(max(int((ends - now).total_seconds()), 0))
+    return rating.EXACT.multiply(per_second, seconds)
+
+
+def _running(now: datetime) -> Q:
+    return Q(period=MONTHLY) | Q(starts_at__lte=now, ends_at__gt=now)
+
+
+def _has_room(standing: Standing, soon: Decimal) -> bool:
+    return rating.add([standing.settled, standing.held, soon]) <= standing.limit and not standing.is_spent
+
+
+def _standings(rows: Iterable[Budget], now: datetime) -> list[Standing]:
+    """Each with its counter, in three queries whatever their number."""
+    found = list(rows)
+    spans = {row.pk: period_of(row, now=now) for row in found}
+    names = {span[0] for span in spans.values()}
+    teams = {row.team_id for row in found}
+    counters = {
+        (one.team_id, one.scope, one.subject, one.period): (one.settled, one.held)
+        for one in Counter.objects.filter(team__in=teams, period__in=names)
+    }
+    months = [name for name in names if not name.startswith("budget")]
+    for spend in Spend.objects.filter(team__in=teams, month__in=months):
+        counters[spend.team_id, Budget.Scope.TEAM.value, "", spend.month.isoformat()] = (spend.settled, spend.held)
+    standings = []
+    for row in found:
+        period, begins, ends = spans[row.pk]
+        key = (row.team_id, row.scope, row.subject, period)
+        settled, held = counters.get(key, (Decimal(0), Decimal(0)))
+        credit = Decimal(0) if row.credit_until and row.credit_until <= now else row.credit_usd
+        standings.append(Standing(row, settled, held, credit, period, begins, ends))
+    return standings

@@ -1,0 +1,175 @@
+"""Credits: USD that a team need not pay. A grant lies beside the ledger; what is used of it is a row in it.
+
+When a month is closed, `apply` covers its costs in the order of time: each stretch between two grants' starts and ends
+by the grants that are valid in it, the one that expires first before the others. The row's amount is exactly what was
+used, so what is left of a grant is what was granted and the sum of its rows, to the last digit.
+
+Until then credits widen the team's monthly budget: by what the month has used of them so far and by what is left.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+from django.db import transaction
+from django.db.models import Q, Sum
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import Team
+from billing import periods, rating
+from billing.errors import BadCorrection
+from billing.meters import CREDIT
+from billing.models import Budget, CreditGrant, LedgerEntry
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+_NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """So much USD of a grant covers a month's costs."""
+
+    grant: CreditGrant
+    usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A grant, and what the ledger says is left of it."""
+
+    grant: CreditGrant
+    left: Decimal
+
+    @property
+    def used(self) -> Decimal:
+        return self.grant.usd - self.left
+
+
+def grant(
+    team: Team, *, name: str, usd: Decimal, actor: str, starts_at: datetime | None = None,
+    expires_at: datetime | None = None,
+) -> CreditGrant:  # fmt: skip
+    """The team need not pay `usd` of what it uses from then (now by default) until it expires."""
+    with transaction.atomic():
+        row = CreditGrant.objects.create(
+            team=team, name=name, usd=usd, starts_at=starts_at or timezone.now(), expires_at=expires_at,
+            granted_by=actor,
+        )  # fmt: skip
+        audit.record(team, actor=actor, verb="granted the credit", subject=str(row))
+    refresh(team, now=timezone.now())
+    return row
+
+
+def apply(team: Team, month: periods.Month, *, now: datetime | None = None) -> list[LedgerEntry]:
+    """Write what the month uses of the team's credits; safe to repeat: what stands there already counts. The month
+    must be over, and those before it must have been done. Raises BadCorrection while it runs."""
+    if (now or timezone.now()) < month.ends:
+        raise BadCorrection(f"{month} is not over: its credits are used when it is closed.")
+    with transaction.atomic():
+        Team.objects.select_for_update(no_key=True).get(pk=team.pk)  # one at a time
+        done = _used_by_grant(LedgerEntry.objects.filter(team=team, at__gte=month.begins, at__lt=month.ends))
+        rows = [
+            _row(use.grant, month, missing)
+            for use in used_in(team, month)
+            if (missing := _less(use.usd, done.get(use.grant.pk, _NOTHING))) > 0
+        ]
+        return LedgerEntry.objects.bulk_create(rows)
+
+
+def used_in(team: Team, month: periods.Month, *, until: datetime | None = None) -> list[Use]:
+    """How the month's costs (those that began before `until`) are covered, given what other months have used."""
+    ends = min(until or month.ends, month.ends)
+    grants = [grant for grant in _grants(team) if grant.starts_at < ends and _expiry(grant) > month.begins]
+    if not grants:
+        return []
+    others = LedgerEntry.objects.filter(team=team).exclude(at__gte=month.begins, at__lt=month.ends)
+    taken = _used_by_grant(others)
+    left = {grant.pk: _less(grant.usd, taken.get(grant.pk, _NOTHING)) for grant in grants}
+    used: dict[int, Decimal] = {}
+    payable = _cost(team, month.begins, ends)
+    for begin, end in _stretches(grants, month.begins, ends):
+        cost = min(_cost(team, begin, end), payable)
+        for grant in grants:
+            take = min(cost, left[grant.pk])
+            if take <= 0 or not grant.starts_at <= begin < _expiry(grant):
+                continue
+            left[grant.pk], cost, payable = (_less(each, take) for each in (left[grant.pk], cost, payable))
+            used[grant.pk] = rating.add([used.get(grant.pk, _NOTHING), take])
+    return [Use(grant, used[grant.pk]) for grant in grants if grant.pk in used]
+
+
+def balances(team: Team) -> list[Balance]:
+    """All grants of the team, the one that expires first before the others."""
+    taken = _used_by_grant(LedgerEntry.objects.filter(team=team))
+    return [Balance(row, _less(row.usd, taken.get(row.pk, _NOTHING))) for row in _grants(team)]
+
+
+def refresh_all(*, now: datetime) -> None:
+    """Budgets of all teams that have ever had a credit."""
+    for team in Team.objects.filter(pk__in=CreditGrant.objects.values("team")):
+        refresh(team, now=now)
+
+
+def refresh(team: Team, *, now: datetime) -> None:
+    """Write onto the team's monthly budget what credits allow on top, and until when that holds without a look."""
+    month = periods.month_at(now, team.time_zone)
+    used = {use.grant.pk: use.usd for use in used_in(team, month, until=now)}
+    usable = [one for one in balances(team) if one.grant.starts_at <= now < _expiry(one.grant)]
+    open_ = [_less(one.left, used.get(one.grant.pk, _NOTHING)) for one in usable]
+    credit = rating.add([*used.values(), *(max(left, _NOTHING) for left in open_)])
+    expiries = [_expiry(one.grant) for one in usable if one.left > 0]
+    until = min([month.ends, *expiries]) if credit else None
+    rows = Budget.objects.filter(team=team, scope=Budget.Scope.TEAM, period=Budget.Period.MONTHLY)
+    rows.exclude(credit_usd=credit, credit_until=until).update(credit_usd=credit, credit_until=until)
+
+
+def _grants(team: Team) -> list[CreditGrant]:
+    rows = CreditGrant.objects.filter(team=team)
+    return sorted(rows, key=lambda row: (_expiry(row), row.starts_at, row.pk))
+
+
+def _expiry(grant: CreditGrant) -> datetime:
+    return grant.expires_at or NEVER
+
+
+def _stretches(grants: Iterable[CreditGrant], begins: datetime, ends: datetime) -> list[tuple[datetime, datetime]]:
+    """[begins, ends) cut wherever a grant starts or expires."""
+    turns = {moment for grant in grants for moment in (grant.starts_at, _expiry(grant)) if begins < moment < ends}
+    return list(pairwise([begins, *sorted(turns), ends]))
+
+
+def _less(amount: Decimal, taken: Decimal) -> Decimal:
+    """Their exact difference: Python's own context would round at 28 digits."""
+    return rating.EXACT.subtract(amount, taken)
+
+
+def _cost(team: Team, begins: datetime, ends: datetime) -> Decimal:
+    """What there is to pay for the stretch; nothing when corrections make it less than that."""
+    rows = LedgerEntry.objects.filter(team=team, at__gte=begins, at__lt=ends).exclude(kind=LedgerEntry.Kind.CREDIT)
+    return max(rows.aggregate(cost=Sum("amount"))["cost"] or _NOTHING, _NOTHING)
+
+
+def _used_by_grant(rows: object) -> dict[int, Decimal]:
+    """grant -> USD that these rows of the ledger have used of it."""
+    found = rows.filter(Q(credit__isnull=False)).order_by().values_list("credit").annotate(used=Sum("amount"))  # type: ignore[attr-defined]
+    return {pk: used.copy_negate() for pk, used in found}
+
+
+def _row(grant: CreditGrant, month: periods.Month, usd: Decimal) -> LedgerEntry:
+    return LedgerEntry(
+        team_id=grant.team_id,
+        kind=LedgerEntry.Kind.CREDIT,
+        at=month.ends - timedelta(microseconds=1),
+        sku=CREDIT,
+        source=grant.name,
+        model_name=grant.name,
+        meter=CREDIT,
+        quantity=Decimal(-1),
+        unit_price=usd,
+        amount=usd.copy_negate(),
+        reason=f"Credit {grant.name}"[:200],
+        credit=grant,
+    )
