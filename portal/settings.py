@@ -185,6 +185,8 @@ PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 # --- billing ----------------------------------------------------------------------------------------------------
 # Who writes the invoices, and the provider's name in FOCUS files.
 INVOICE_ISSUER = env_str("INVOICE_ISSUER", "Modelport")
+# The TrueType file that invoices are printed in (its bold beside it as NAME-Bold); empty: DejaVu Sans, if installed.
+INVOICE_FONT = env_str("INVOICE_FONT")
 # How long a month is kept open for late events after it has ended, in hours.
 INVOICE_GRACE_HOURS = env_int("INVOICE_GRACE_HOURS", 72)
 # What is asked before a month is closed: functions of (team, begins, ends) that name each difference they find.
