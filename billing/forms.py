@@ -43,3 +43,26 @@ class InvoiceSettingsForm(forms.Form):
         if len(found) > 10:
             raise ValidationError("At most 10 addresses.")
         return found
+
+
+class ProviderFileForm(forms.Form):
+    file = forms.FileField(
+        label="The provider's file",
+        help_text="OpenAI's or Anthropic's usage export as CSV, or the columns date, model, meter, quantity, cost.",
+    )
+    names = forms.CharField(
+        label="Names that differ",
+        required=False,
+        max_length=4000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="One a line, theirs = ours. Case, dots and dates are left aside anyway.",
+    )
+
+    def clean_names(self) -> dict[str, str]:
+        found = {}
+        for line in filter(str.strip, self.cleaned_data["names"].splitlines()):
+            theirs, equals, ours = (part.strip() for part in line.partition("="))
+            if not (theirs and equals and ours):
+                raise ValidationError(f"{line[:80]!r}: write theirs = ours.")
+            found[theirs] = ours
+        return found

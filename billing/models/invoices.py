@@ -92,11 +92,12 @@ class ProviderImport(models.Model):
 
     provider = models.CharField(max_length=40, help_text="openai, anthropic or generic: the shape of the file.")
     filename = models.CharField(max_length=200)
-    sha256 = models.CharField(max_length=64, unique=True, help_text="The same file twice is one import.")
+    sha256 = models.CharField(max_length=64, unique=True, help_text="Of file and names: the same twice is one import.")
     first_day = models.DateField()
     last_day = models.DateField()
     rows = models.PositiveIntegerField()
     skipped = models.JSONField(default=list, help_text="Lines that say nothing that can be compared, and why.")
+    names = models.JSONField(default=dict, help_text="The provider's names of models -> ours, where they differ.")
     imported_by = models.CharField(max_length=254)
     imported_at = models.DateTimeField(auto_now_add=True)
 
