@@ -29,7 +29,7 @@ def by_day(rows: Iterable[Row], month: Month, *, split: str) -> dict[str, Any]:
         color = shades[seen[path] % len(shades)]
         seen[path] += 1
         figure.add_bar(
-            name=f"{label} ({path})" if split not in {"path"} else label,
+            name=f"{label} ({path})" if path and split != "path" else label,
             x=[day.isoformat() for day in month.days],
             y=[float(days.get(day, 0)) for day in month.days],
             customdata=[f"{days.get(day, Decimal(0)):f}" for day in month.days],

@@ -19,7 +19,7 @@ from billing.models import Invoice
 _SYSTEM = "/usr/share/fonts/truetype/dejavu/DejaVuSans"
 INK, MUTED, LINE = (28, 29, 31), (92, 95, 101), (200, 200, 194)
 HEADINGS = ("What", "Quantity", "Price", "Amount")
-WIDTHS = (88, 32, 34, 26)
+WIDTHS = (76, 44, 34, 26)
 
 
 def render(invoice: Invoice) -> bytes:
@@ -55,7 +55,7 @@ class _Page:
         for line in invoice.address.splitlines():
             pdf.write_line(line)
         pdf.set_left_margin(15)
-        pdf.set_y(max(pdf.get_y(), top + 24))
+        pdf.set_y(max(pdf.get_y() + 4, top + 24))
         zone = f"{invoice.begins:%Y-%m-%d %H:%M} to {invoice.ends:%Y-%m-%d %H:%M} UTC, days in {invoice.time_zone}"
         pdf.write_line(f"Issued {invoice.issued_at:%d %B %Y}. Period: {zone}.", size=9, muted=True)
         pdf.ln(5)
@@ -65,20 +65,22 @@ class _Page:
         pdf.write_line(title, size=11, bold=True, height=7)
         pdf.use(size=9)
         pdf.set_draw_color(*LINE)
+        counted = bool(lines[0].quantity)  # a credit and a correction have an amount alone
         with pdf.table(
-            col_widths=WIDTHS,
-            text_align=("LEFT", "RIGHT", "RIGHT", "RIGHT"),
+            col_widths=WIDTHS if counted else (sum(WIDTHS[:3]), WIDTHS[3]),
+            text_align=("LEFT", "RIGHT", "RIGHT", "RIGHT") if counted else ("LEFT", "RIGHT"),
             borders_layout=TableBordersLayout.HORIZONTAL_LINES,
             headings_style=FontFace(color=MUTED, emphasis=None),
             line_height=4.6,
             padding=(1.2, 1),
         ) as table:
             row = table.row()
-            for heading in HEADINGS:
+            for heading in HEADINGS if counted else (HEADINGS[0], HEADINGS[3]):
                 row.cell(heading)
             for line in lines:
                 row = table.row()
-                for text in (f"{line.what}\n{line.meter}", line.quantity, line.price, line.amount):
+                row.cell(pdf.known(f"{line.what}\n{line.meter}".strip()))
+                for text in (line.quantity, line.price, line.amount) if counted else (line.amount,):
                     row.cell(pdf.known(text))
         pdf.ln(4)
 

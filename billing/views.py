@@ -19,7 +19,7 @@ from billing import budgets, charts, downloads, parquet, periods, scope, stateme
 from billing.errors import BadMonth, NoParquet
 from billing.forms import BudgetForm
 from billing.meters import METERS
-from billing.models import Reservation, UsageEvent
+from billing.models import Invoice, Reservation, UsageEvent
 from billing.statements import FORMATS, Row
 
 KEEPERS = {Role.OWNER, Role.ADMIN, Role.BILLING}
@@ -60,7 +60,7 @@ def costs(request: TeamRequest) -> HttpResponse:
     split = split if split in charts.SPLITS else "model"
     rows = list(statements.rows(request.team, month))
     cost = statements.total(rows)
-    hosted = statements.total(row for row in rows if row.path == "hosted")
+    by_path = {path: statements.total(row for row in rows if row.path == path) for path in ("hosted", "serverless", "")}
     budget = budgets.of_team(request.team)
     events = UsageEvent.objects.filter(team=request.team, started_at__gte=month.begins, started_at__lt=month.ends)
     context = {
@@ -71,8 +71,12 @@ def costs(request: TeamRequest) -> HttpResponse:
         "split": split,
         "lines": _lines(rows, split),
         "cost": cost,
-        "hosted": hosted,
-        "serverless": cost - hosted,
+        "hosted": by_path["hosted"],
+        "serverless": by_path["serverless"],
+        "credited": by_path[""],
+        "late": [row for row in rows if row.day < month.first],
+        "late_cost": statements.total(row for row in rows if row.day < month.first),
+        "invoice": Invoice.objects.filter(team=request.team, month=month.first).first(),
         "figure": charts.by_day(rows, month, split=split) if rows else None,
         "estimated": events.filter(quality="estimated").count(),
         "in_flight": Reservation.objects.filter(team=request.team, state=Reservation.State.OPEN).count(),

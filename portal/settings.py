@@ -133,7 +133,11 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": env_str("LOG_FORMAT", "plain")}},
     "root": {"handlers": ["stderr"], "level": env_str("LOG_LEVEL", "INFO")},
     # A line a call is for machines; people have the request log.
-    "loggers": {"gateway.calls": {"level": "INFO" if env_str("LOG_FORMAT", "plain") == "json" else "WARNING"}},
+    # fontTools tells of each letter that an invoice's PDF embeds.
+    "loggers": {
+        "gateway.calls": {"level": "INFO" if env_str("LOG_FORMAT", "plain") == "json" else "WARNING"},
+        "fontTools": {"level": "WARNING"},
+    },
 }
 
 # --- accounts ---------------------------------------------------------------------------------------------------
