@@ -4,8 +4,9 @@ against the bare sum.
     .venv/bin/python -m portal.embedded run -- .venv/bin/python benchmarks/billing.py [--rows 1000000] [--teams 50]
 
 Makes a database of its own beside the one that DATABASE_URL names and drops it. `--rows` ledger rows (two an
-event) stand in one team's month. Prints a table and, as its last line, {"csv_vs_copy", "csv_rss_growth_mb"}: medians
-of ROUNDS, interleaved; the growth is the largest of all.
+event) stand in one team's month, as many again are spread over TEAMS teams, which are closed. Prints a table and, as
+its last line, {"csv_vs_copy", "csv_rss_growth_mb", "close_vs_sum"}: medians of ROUNDS, interleaved; the growth is the
+largest of all.
 """
 
 import argparse
@@ -36,10 +37,12 @@ import psutil
 from django.db import connection
 
 from accounts.models import Team
-from billing import detail, periods, scope
+from billing import detail, invoicing, periods, scope
+from billing.models import Invoice
 from portal.embedded import ROOT
 
-ROUNDS = 3
+_Event = tuple[int, datetime, tuple[object, ...], dict[str, Decimal]]
+ROUNDS, TEAMS = 3, 50
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 PRICES = {"tokens.input": Decimal("0.000005"), "tokens.output": Decimal("0.000025")}
 # What psql is asked to copy: the same rows in the same order and the same columns, as they lie in the tables.
@@ -50,6 +53,12 @@ SELECT '2026-10', e.id, e.kind, e.at, e.team_id, e.path, e.model_name, e.deploym
 FROM billing_ledgerentry e LEFT JOIN billing_usageevent v ON v.id = e.event_id
 WHERE e.team_id = '{team}' AND e.at >= '2026-10-01Z' AND e.at < '2026-11-01Z' ORDER BY e.at, e.id
 """
+SUMMED = """
+SELECT team_id, '2026-10-01'::date, sum(amount) FROM billing_ledgerentry
+WHERE at >= '2026-10-01Z' AND at < '2026-11-01Z' AND team_id IN (SELECT id FROM accounts_team WHERE slug LIKE 'team-%')
+GROUP BY team_id
+"""
+COUNTED = f"INSERT INTO billing_spend (team_id, month, settled, held) SELECT s.*, 0 FROM ({SUMMED}) s"  # noqa: S608
 EVENT = (
     "id, team_id, started_at, ended_at, recorded_at, path, sku, source, model_name, deployment_name, api_key_name, "
     "quality, quantities, cost"
@@ -89,7 +98,39 @@ def measured(rows: int) -> dict[str, float]:
     print(f"{'psql COPY of the rows':<34}{copy:8.2f} s")
     print(f"{'detail CSV with its chain':<34}{ours:8.2f} s   {rows / ours:,.0f} rows/s")
     print(f"{'memory it took':<34}{max(growths):8.1f} MB")
-    return {"csv_vs_copy": round(ours / copy, 2), "csv_rss_growth_mb": round(max(growths), 1)}
+    return {
+        "csv_vs_copy": round(ours / copy, 2),
+        "csv_rss_growth_mb": round(max(growths), 1),
+        "close_vs_sum": closing(rows),
+    }
+
+
+def closing(rows: int) -> float:
+    """How much longer closing a month of all teams takes than one bare sum of its rows."""
+    teams = Team.objects.bulk_create(Team(slug=f"team-{number}", name=f"Team {number}") for number in range(TEAMS))
+    fill(teams, rows // 2, first=rows // 2)
+    sums, closes = [], []
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE billing_ledgerentry, billing_usageevent")
+        cursor.execute(COUNTED)
+        for _ in range(ROUNDS):
+            sums.append(timed(lambda: cursor.execute(SUMMED)))
+            closes.append(timed(lambda: print(len(close(teams)), "closed", end=" ", flush=True)))
+            cursor.execute("ALTER TABLE billing_invoice DISABLE TRIGGER invoice_append_only")
+            cursor.execute("DELETE FROM billing_invoice")
+            cursor.execute("ALTER TABLE billing_invoice ENABLE TRIGGER invoice_append_only")
+    bare, whole = statistics.median(sums), statistics.median(closes)
+    print(f"\n{'the bare sum of their rows':<34}{bare:8.2f} s")
+    print(f"{f'closing {TEAMS} teams':<34}{whole:8.2f} s")
+    return round(whole / bare, 2)
+
+
+def close(teams: list[Team]) -> list[Invoice]:
+    upto, now = invoicing.watermark(), datetime(2026, 11, 10, tzinfo=UTC)
+    months = ((team, periods.month_named("2026-10", team.time_zone)) for team in teams)
+    closed = [invoicing.close(team, month, now=now, upto=upto) for team, month in months]
+    assert all(closed)
+    return [invoice for invoice in closed if invoice]
 
 
 def csv(team: Team, month: periods.Month) -> None:
@@ -120,27 +161,29 @@ def psql() -> Path:
     return found[-1] if found else Path("psql")
 
 
-def fill(teams: list[Team], events: int) -> None:
-    """So many events of October, two ledger rows each, over the teams in turn; made by COPY."""
+def fill(teams: list[Team], events: int, *, first: int = 0) -> None:
+    """So many events of October, numbered from `first`, two ledger rows each, over the teams in turn; by COPY."""
     with connection.cursor() as cursor:
         with cursor.copy(f"COPY billing_usageevent ({EVENT}) FROM STDIN") as copy:
-            for number, at, names, used in _events(teams, events):
+            for number, at, names, used in _events(teams, events, first):
                 cost = sum(amount * PRICES[meter] for meter, amount in used.items())
                 quantities = json.dumps({meter: str(amount) for meter, amount in used.items()})
                 copy.write_row((_id(number), names[0], at, at, at, *names[1:], "measured", quantities, cost))
         with cursor.copy(f"COPY billing_ledgerentry ({ENTRY}) FROM STDIN") as copy:
-            for number, at, names, used in _events(teams, events):
+            for number, at, names, used in _events(teams, events, first):
                 for meter, amount in used.items():
                     price = PRICES[meter]
                     line = (names[0], _id(number), "usage", at, *names[1:], meter, amount, price, amount * price)
                     copy.write_row((*line, "USD", ""))
 
 
-def _events(teams: list[Team], many: int) -> Iterator[tuple[int, datetime, tuple[object, ...], dict[str, Decimal]]]:
+def _events(
+    teams: list[Team], many: int, first: int
+) -> Iterator[tuple[int, datetime, tuple[object, ...], dict[str, Decimal]]]:
     step = timedelta(days=31) / many
     for number in range(many):
         used = {"tokens.input": Decimal(500 + number % 4000), "tokens.output": Decimal(1 + number % 700)}
-        yield number, OCTOBER + step * number, _names(number, teams), used
+        yield first + number, OCTOBER + step * number, _names(number, teams), used
 
 
 def _id(number: int) -> str:

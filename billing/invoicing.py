@@ -6,14 +6,15 @@ Before it is issued the sums are held against each other; what does not fit is s
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Max, Min, Sum
+from django.db.models import Case, Count, IntegerField, Max, Min, Q, Sum, Value, When
 from django.utils.module_loading import import_string
 
 from accounts.models import Team
@@ -25,6 +26,7 @@ from billing.scope import Scope
 
 log = logging.getLogger(__name__)
 _NUMBERING = 0x696E766F
+ORDER = {"usage": 0, "correction": 1, "credit": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +73,10 @@ def close(team: Team, month: periods.Month, *, now: datetime, upto: int = 0) -> 
     if credits.apply(team, month, now=now) or not upto:
         upto = watermark()
     found = scope.to_close(team, month, upto=upto)
-    rows = list(statements.rows_of(found))
-    if not rows:
+    lines, sums = _lines(found)
+    if not lines:
         return None
-    lines = _lines(found, rows)
-    total = rating.add(row.cost for row in rows)
-    checks = _checked(team, found, lines=lines, total=total)
-    return _issue(team, found, lines=lines, total=total, checks=checks, now=now)
+    return _issue(team, found, lines=lines, sums=sums, checks=_checked(team, found, lines=lines, sums=sums), now=now)
 
 
 def open_months(team: Team, *, now: datetime) -> list[periods.Month]:
@@ -125,50 +124,57 @@ def _check_time(team: Team, month: periods.Month, *, now: datetime) -> None:
             raise NotYet(f"{one} comes first: it is not closed yet")
 
 
-def _lines(found: Scope, rows: Iterable[statements.Row]) -> list[Line]:
-    """The rows without their days and keys; the month itself first, in it usage, corrections, credits."""
-    summed: dict[tuple[object, ...], list[Decimal]] = {}
-    for row in rows:
-        late = row.day < found.month.first
-        key = (late, row.kind, row.path, row.model, row.deployment, row.meter, row.unit_price, row.reason)
-        quantity, amount = summed.get(key, [Decimal(0), Decimal(0)])
-        summed[key] = [rating.add([quantity, row.quantity]), rating.add([amount, row.cost])]
-    order = {"usage": 0, "correction": 1, "credit": 2}
-    return [
-        _line(key, quantity, amount)
-        for key, (quantity, amount) in sorted(
-            summed.items(), key=lambda item: (item[0][0], order[str(item[0][1])], *map(str, item[0][2:]))
-        )
-    ]
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Of all rows; `counted`: of those that the month's counter counts."""
+
+    total: Decimal
+    entries: int
+    counted: Decimal
 
 
-def _line(key: tuple[object, ...], quantity: Decimal, amount: Decimal) -> Line:
-    late, kind, path, model, deployment, meter, price, reason = key
+def _lines(found: Scope) -> tuple[list[Line], _Sums]:
+    """The rows without their days and keys, in one look: the month itself first, in it usage, corrections, credits."""
+    late = Case(When(at__lt=found.begins, then=Value(True)), default=Value(False))
+    kind = Case(*(When(kind=kind, then=Value(place)) for kind, place in ORDER.items()), output_field=IntegerField())
+    names = ("kind", "path", "model_name", "deployment_name", "meter", "unit_price", "reason")
+    rows = found.entries.annotate(late=late, place=kind).order_by().values_list("late", "place", *names)
+    grouped = rows.annotate(many=Count("pk"), quantity_sum=Sum("quantity"), cost=Sum("amount"))
+    lines, total, counted, entries = [], Decimal(0), Decimal(0), 0
+    for is_late, _, *named, many, quantity, amount in grouped.order_by("late", "place", *names):
+        lines.append(_line(is_late, named, quantity, amount))
+        total, entries = rating.add([total, amount]), entries + many
+        if not is_late and named[0] != LedgerEntry.Kind.CREDIT:
+            counted = rating.add([counted, amount])
+    return lines, _Sums(total, entries, counted)
+
+
+def _line(late: bool, named: list[Any], quantity: Decimal, amount: Decimal) -> Line:
+    kind, path, model, deployment, meter, price, reason = named
     return Line(
-        late=bool(late),
-        kind=str(kind),
-        path=str(path),
-        model=str(model),
-        deployment=str(deployment),
-        meter=str(meter),
-        unit=METERS[str(meter)].unit if meter in METERS else "",
+        late=late,
+        kind=kind,
+        path=path,
+        model=model,
+        deployment=deployment,
+        meter=meter,
+        unit=METERS[meter].unit if meter in METERS else "",
         quantity=statements.exact(quantity),
-        unit_price=statements.exact(Decimal(str(price))),
+        unit_price=statements.exact(price),
         amount=statements.exact(amount),
-        reason=str(reason),
+        reason=reason,
     )
 
 
-def _checked(team: Team, found: Scope, *, lines: list[Line], total: Decimal) -> list[dict[str, str]]:
+def _checked(team: Team, found: Scope, *, lines: list[Line], sums: _Sums) -> list[dict[str, str]]:
     """What was held against what, in words. Raises NotYet with everything that does not fit."""
     wrong: list[str] = []
-    by_sql = found.entries.aggregate(total=Sum("amount"))["total"] or Decimal(0)
     by_line = rating.add(Decimal(line.amount) for line in lines)
-    if not total == by_sql == by_line:
-        wrong.append(f"the ledger's rows sum to {by_sql}, the statement's to {total}, the lines to {by_line}")
-    counter, used = _counted(team, found)
-    if counter != used:
-        wrong.append(f"the month's counter says {counter}, the ledger {used}")
+    if by_line != sums.total or any(_product(line) != Decimal(line.amount) for line in lines):
+        wrong.append(f"the ledger's rows sum to {sums.total}, the lines to {by_line}")
+    counter = _counter(team, found)
+    if counter != sums.counted and counter != _counted_now(found):
+        wrong.append(f"the month's counter says {counter}, the ledger {sums.counted}")
     held = Reservation.objects.filter(team=team, state=Reservation.State.OPEN, month__lte=found.month.first)
     if waiting := held.count():
         wrong.append(f"calls of the month that are not settled: {waiting}")
@@ -178,27 +184,36 @@ def _checked(team: Team, found: Scope, *, lines: list[Line], total: Decimal) -> 
         raise NotYet("; ".join(wrong))
     compute = {"name": "Compute", "says": "the billed seconds equal the replicas' uptime"}
     return [
-        {"name": "Rows, statement and lines", "says": f"each sum to {statements.exact(total)}"},
+        {"name": "Ledger and lines", "says": f"both sum to {statements.exact(sums.total)}; each is quantity x price"},
         {"name": "Counter of the month", "says": f"equals the ledger: {statements.exact(counter)} without credits"},
         {"name": "Calls that are not settled", "says": "none"},
         *([compute] if settings.INVOICE_CHECKS else []),
     ]
 
 
-def _counted(team: Team, found: Scope) -> tuple[Decimal, Decimal]:
-    """The counter that budgets are kept by, and what it should be: the ledger of the month without credits."""
+def _product(line: Line) -> Decimal:
+    return rating.EXACT.multiply(Decimal(line.quantity), Decimal(line.unit_price))
+
+
+def _counter(team: Team, found: Scope) -> Decimal:
+    """What budgets are kept by: the month's costs without credits."""
     counter = Spend.objects.filter(team=team, month=found.month.first).values_list("settled", flat=True).first()
-    rows = LedgerEntry.objects.filter(team=team, at__gte=found.begins, at__lt=found.ends).exclude(kind="credit")
-    return counter or Decimal(0), rows.aggregate(total=Sum("amount"))["total"] or Decimal(0)
+    return counter or Decimal(0)
+
+
+def _counted_now(found: Scope) -> Decimal:
+    """What the counter should say by all rows so far: it also counts what came after the watermark, and what an
+    invoice before has billed already when the team has moved to another time zone."""
+    rows = LedgerEntry.objects.filter(team=found.team_id, at__gte=found.begins, at__lt=found.ends)
+    return rows.exclude(kind=LedgerEntry.Kind.CREDIT).aggregate(total=Sum("amount"))["total"] or Decimal(0)
 
 
 def _issue(
-    team: Team, found: Scope, *, lines: list[Line], total: Decimal, checks: list[dict[str, str]], now: datetime
+    team: Team, found: Scope, *, lines: list[Line], sums: _Sums, checks: list[dict[str, str]], now: datetime
 ) -> Invoice:
     """Number it and write it, one at a time over the whole portal; whoever comes second gets the first one's."""
     events = UsageEvent.objects.filter(team=team, started_at__gte=found.begins, started_at__lt=found.ends)
-    counts = {"entries": found.entries.count(), "events": events.count()}
-    estimated = events.filter(quality="estimated").count()
+    counts = events.aggregate(events=Count("pk"), estimated=Count("pk", filter=Q(quality="estimated")))
     wish = StatementMail.objects.filter(team=team).first()
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -219,9 +234,9 @@ def _issue(
             own_from=found.own_from,
             late_after=found.late_after,
             upto=found.upto or 0,
-            total=total,
-            due=rating.payable(total),
-            estimated=estimated,
+            total=sums.total,
+            due=rating.payable(sums.total),
+            entries=sums.entries,
             lines=[asdict(line) for line in lines],
             checks=checks,
             issued_at=now,
