@@ -18,6 +18,7 @@ EXTRA = ("date", "time_zone", "team", "unit", "quality", "late")
 COLUMNS = (*chain.COLUMNS, *EXTRA, chain.HASH)
 _TIMES = {"at"}
 _NUMBERS = {"quantity", "unit_price", "list_price", "discount", "amount"}
+_OURS = {"path", "meter"}  # the portal's own words, which no spreadsheet takes for formulas
 _PLAIN = {"id", "kind", "team_id", "currency", "event_id", "corrects_id"}
 
 
@@ -69,6 +70,8 @@ def _cell(field: str) -> sql.Composable:
         return sql.SQL("trim_scale({})").format(sql.SQL(column))
     if field in _PLAIN:
         return sql.SQL(column)
+    if field in _OURS:
+        return sql.SQL("nullif({}, '')").format(sql.SQL(column))
     return copying.text(column)
 
 

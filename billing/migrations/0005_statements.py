@@ -212,5 +212,11 @@ class Migration(migrations.Migration):
                 fields=("source", "day", "model", "meter"), name="one_provider_row_per_day"
             ),
         ),
+        migrations.AddIndex(
+            model_name="usageevent",
+            index=models.Index(
+                condition=models.Q(("quality", "estimated")), fields=["team", "started_at"], name="estimated_usage"
+            ),
+        ),
         migrations.RunSQL(FORWARD, BACKWARD),
     ]
