@@ -10,7 +10,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Team
-from billing import periods, rating
+from billing import periods, posting, rating
+from billing.errors import BudgetSpent
 from billing.models import Budget, Counter, Spend
 
 MONTHLY, FIXED = Budget.Period.MONTHLY, Budget.Period.FIXED
@@ -57,13 +58,41 @@ class Standing:
         return self.settled >= self.limit
 
 
-def may_spend(team_id: UUID, *, deployment_name: str = "", soon: Decimal = Decimal(0), now: datetime) -> bool:
-    """Whether the team's hard budgets, and those of this deployment, leave room for `soon` USD more."""
-    scopes = Q(scope=Budget.Scope.TEAM)
-    if deployment_name:
-        scopes |= Q(scope=Budget.Scope.DEPLOYMENT, subject=deployment_name)
-    rows = Budget.objects.filter(scopes, _running(now), team_id=team_id, hard=True).select_related("team")
-    return all(_has_room(standing, soon) for standing in _standings(rows, now))
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Somebody wants to go on spending: what a deployment will cost in the next AHEAD, in USD."""
+
+    team_id: UUID
+    deployment_name: str
+    soon: Decimal = Decimal(0)
+
+
+def may_spend(ask: Ask, *, now: datetime) -> bool:
+    """Whether the hard budgets of the team and of this deployment leave room for that."""
+    return not refused([ask], now=now)
+
+
+def refused(asks: Iterable[Ask], *, now: datetime) -> dict[Ask, Standing]:
+    """Those that a hard budget leaves no room for, with that budget; in three queries whatever their number."""
+    asked = list(asks)
+    scopes = Q(scope=Budget.Scope.TEAM) | Q(
+        scope=Budget.Scope.DEPLOYMENT, subject__in={ask.deployment_name for ask in asked}
+    )
+    rows = Budget.objects.filter(scopes, _running(now), team__in={ask.team_id for ask in asked}, hard=True)
+    found = _standings(rows.select_related("team"), now)
+    tight: dict[Ask, Standing] = {}
+    for ask in asked:
+        mine = (one for one in found if one.budget.team_id == ask.team_id and _is_about(one.budget, ask))
+        if standing := next((one for one in mine if not _has_room(one, ask.soon)), None):
+            tight[ask] = standing
+    return tight
+
+
+def check(ask: Ask, *, now: datetime) -> None:
+    """Raises BudgetSpent, in the words for whoever called, when there is no room."""
+    if standing := refused([ask], now=now).get(ask):
+        budget = standing.budget
+        raise BudgetSpent(posting.in_words(budget.usd, budget.scope, budget.label or budget.subject, budget.period))
 
 
 def standings(team: Team, *, now: datetime | None = None) -> list[Standing]:
@@ -72,6 +101,10 @@ def standings(team: Team, *, now: datetime | None = None) -> list[Standing]:
     rows = team.budgets.filter(Q(period=MONTHLY) | Q(ends_at__gt=moment)).select_related("team")
     order = Budget.Scope.values
     return sorted(_standings(rows, moment), key=lambda each: (order.index(each.budget.scope), each.budget.label))
+
+
+def standing_of(budget: Budget, *, now: datetime) -> Standing:
+    return _standings([budget], now)[0]
 
 
 def of_team(team: Team) -> Budget | None:
@@ -120,6 +153,10 @@ def burn_until(per_second: Decimal, *, now: datetime, ends: datetime) -> Decimal
 
 def _running(now: datetime) -> Q:
     return Q(period=MONTHLY) | Q(starts_at__lte=now, ends_at__gt=now)
+
+
+def _is_about(budget: Budget, ask: Ask) -> bool:
+    return budget.scope == Budget.Scope.TEAM or budget.subject == ask.deployment_name
 
 
 def _has_room(standing: Standing, soon: Decimal) -> bool:

@@ -37,6 +37,8 @@ COMPUTE_STARTING = Meter("compute.starting", "second", 3600, "hour starting", "C
 COMPUTE_STARTING_FAILED = Meter(
     "compute.starting.failed", "second", 3600, "hour of failed starts", "Compute seconds of starts that failed"
 )
+# What is used of a team's credit: no usage, and nothing that has a price in the price book.
+CREDIT = Meter("credit", "credit", 1, "credit", "Credit")
 REQUESTS = Meter("requests", "request", 1, "request", "Requests")
 
 METERS = MappingProxyType(
@@ -59,6 +61,7 @@ METERS = MappingProxyType(
             COMPUTE_STARTING,
             COMPUTE_STARTING_FAILED,
             REQUESTS,
+            CREDIT,
         )
     }
 )
@@ -80,5 +83,4 @@ CHARGED_AS = MappingProxyType(
 )
 # Together they are the prompt, whose length decides the tier of a price.
 PROMPT = frozenset(name for name in METERS if name.startswith("tokens.input"))
-# What a team's credit was used for: a row that takes from the bill.
-CREDIT = "credit"
+OUTPUT = frozenset(name for name in METERS if name.startswith("tokens.output"))

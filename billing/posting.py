@@ -338,13 +338,20 @@ def _stored(held: _Held) -> Generator[Statement, list[Row], Receipt]:
 _Key: TypeAlias = tuple[UUID, str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Cap:
     """A hard budget that a call is held against: its counter's key, how high that may go, and how people call it."""
 
     counter: _Key
     limit: Decimal
-    text: str
+    usd: Decimal
+    label: str
+    recurs: str
+
+    @property
+    def text(self) -> str:
+        _, scope, subject, _ = self.counter
+        return in_words(self.usd, scope, self.label or subject, self.recurs)
 
 
 def _write(writing: Writing) -> Generator[Statement, list[Row], tuple[dict[UUID, _Cap], set[UUID]]]:
@@ -375,7 +382,7 @@ def _write(writing: Writing) -> Generator[Statement, list[Row], tuple[dict[UUID,
         if limit is None:
             continue
         capped.add(call_id)
-        cap = _Cap((team_id, scope, subject, period), limit, _in_words(usd, scope, label or subject, recurs))
+        cap = _Cap((team_id, scope, subject, period), limit, usd, label, recurs)
         if not affordable:
             refused[call_id] = min(cap, refused.get(call_id, cap), key=lambda each: each.limit)
         elif fresh and committed is not None:
@@ -407,7 +414,8 @@ def _over(
     return over
 
 
-def _in_words(usd: Decimal, scope: str, label: str, recurs: str) -> str:
+def in_words(usd: Decimal, scope: str, label: str, recurs: str) -> str:
+    """A budget as a refusal names it."""
     what = f"This month's budget of ${usd:,.2f}" if recurs == "monthly" else f"The budget of ${usd:,.2f}"
     return what if scope == "team" else f"{what} for the {scope} {label}"
 

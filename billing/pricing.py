@@ -43,7 +43,7 @@ def discount_at(team_id: UUID, sku: str, *, at: datetime) -> Decimal:
     rows = Discount.objects.filter(team_id=team_id, valid_from__lte=at)
     latest = rows.order_by("pattern", "-valid_from", "-pk").distinct("pattern")
     fitting = [row for row in latest if _fits(row.pattern, sku)]
-    return max(fitting, key=lambda row: len(row.pattern)).percent if fitting else Decimal(0)
+    return max(fitting, key=lambda row: _precision(row.pattern)).percent if fitting else Decimal(0)
 
 
 def in_force(skus: Iterable[str], *, at: datetime | None = None) -> dict[str, dict[str, Price]]:
@@ -83,6 +83,10 @@ def set_price(
         source_date=source_date,
     )
     return True
+
+
+def _precision(pattern: str) -> tuple[int, bool]:
+    return len(pattern.removesuffix("*")), not pattern.endswith("*")
 
 
 def _fits(pattern: str, sku: str) -> bool:

@@ -126,7 +126,7 @@ def checked(name: str, quantity: Decimal) -> Decimal:
 def _line(meter: str, quantity: Decimal, price: Decimal | None, prices: Mapping[str, Decimal]) -> Line:
     if price is None:
         raise UnpricedMeter(meter)
-    _check_price(meter, price)
+    check_price(meter, price)
     percent = prices.get(DISCOUNT)
     if not percent:
         return Line(meter, quantity, price, EXACT.multiply(quantity, price))
@@ -135,8 +135,8 @@ def _line(meter: str, quantity: Decimal, price: Decimal | None, prices: Mapping[
 
 
 @functools.lru_cache(maxsize=4096)
-def _check_price(meter: str, price: Decimal) -> None:
-    """The same few prices come with every call."""
+def check_price(meter: str, price: Decimal) -> None:
+    """Raises BadQuantity for what can't be kept exactly. (Cached: the same few prices come with every call.)"""
     _checked(f"the price of {meter}", price, decimals=PRICE_DECIMALS, limit=PRICE_LIMIT)
 
 

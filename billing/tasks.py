@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing import chaining, invoice_mail, invoicing, metering
+from billing import alerting, chaining, invoice_mail, invoicing, metering
 
 
 @shared_task(name="billing.sweep")
@@ -26,3 +26,10 @@ def close_months() -> None:
 @shared_task(name="billing.mail_invoices")
 def mail_invoices() -> None:
     invoice_mail.send_due(now=timezone.now())
+
+
+@shared_task(name="billing.alert")
+def alert() -> None:
+    alerting.look()
+    while alerting.deliver() == alerting.BATCH:
+        pass

@@ -1,10 +1,12 @@
 """What was spent, straight from the ledger: exact sums for pages and other apps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import QuerySet, Sum
+from django.db import connection
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from accounts.models import Team
@@ -28,6 +30,14 @@ class Spent:
         return self.hosted + self.serverless
 
 
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """USD, and how much of the meter's unit."""
+
+    amount: Decimal
+    quantity: Decimal
+
+
 def today(team: Team, *, now: datetime | None = None) -> Spent:
     """Since midnight in the team's time zone."""
     moment = now or timezone.now()
@@ -49,6 +59,46 @@ def cost_of(team: Team, *, deployment_name: str) -> Decimal:
     """All that a deployment of this name has cost the team, ever."""
     rows = LedgerEntry.objects.filter(team=team, deployment_name=deployment_name)
     return rows.aggregate(cost=Sum("amount"))["cost"] or Decimal(0)
+
+
+def of_deployment(
+    team: Team, *, deployment_name: str, since: Mapping[str, datetime], until: datetime | None = None
+) -> dict[str, dict[str, Metered]]:
+    """What a deployment of this name has cost since each of these moments, by meter; in one query."""
+    begins = min(since.values())
+    rows = LedgerEntry.objects.filter(team=team, deployment_name=deployment_name, at__gte=begins)
+    rows = rows.filter(at__lt=until) if until else rows
+    sums = {}
+    for name, moment in since.items():
+        sums[f"{name}_amount"] = Sum("amount", filter=Q(at__gte=moment), default=Decimal(0))
+        sums[f"{name}_quantity"] = Sum("quantity", filter=Q(at__gte=moment), default=Decimal(0))
+    found: dict[str, dict[str, Metered]] = {name: {} for name in since}
+    columns = ["meter", *sums]
+    for values in rows.order_by().values("meter").annotate(**sums).values_list(*columns):
+        row = dict(zip(columns, values, strict=True))
+        for name in since:
+            found[name][row["meter"]] = Metered(row[f"{name}_amount"], row[f"{name}_quantity"])
+    return found
+
+
+BUSY = """
+SELECT coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0) FROM (
+    SELECT unnest(range_agg(tstzrange(greatest(started_at, %s), least(ended_at, %s)))) AS r
+    FROM billing_usageevent
+    WHERE team_id = %s AND deployment_name = %s AND started_at >= %s AND started_at < %s AND ended_at > %s
+      AND ended_at > started_at AND quantities ?| array['tokens.input', 'tokens.output']
+) AS busy
+"""
+LONGEST_CALL = timedelta(hours=1)
+
+
+def busy_seconds(team: Team, *, deployment_name: str, begins: datetime, ends: datetime) -> float:
+    """For how long at least one call was being answered in [begins, ends): the calls' times laid over one another.
+    A call that began more than an hour before is not seen."""
+    early = begins - LONGEST_CALL
+    with connection.cursor() as cursor:
+        cursor.execute(BUSY, [begins, ends, team.pk, deployment_name, early, ends, begins])
+        return float(cursor.fetchone()[0])
 
 
 def cap_of(team: Team) -> Decimal | None:

@@ -10,10 +10,13 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
-from unfold.widgets import UnfoldAdminPasswordWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from accounts import audit, sealing
-from catalog import providers
+from billing import price_imports
+from billing.admin import ask, may
+from billing.errors import BadPrice
+from catalog import price_names, providers
 from catalog.models import Hardware, Licence, Model, Offer, Provider
 
 
@@ -95,13 +98,47 @@ class ModelsAdmin(ModelAdmin):
     list_select_related = ["licence", "team"]
 
 
+class PriceFileForm(forms.Form):
+    file = forms.FileField(label="LiteLLM's JSON file of prices")
+    read_on = forms.DateField(
+        label="The file's day: from then on the drafts would hold",
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
+    )
+
+
 @admin.register(Offer)
 class OfferAdmin(ModelAdmin):
+    actions_list = ["import_prices"]
     list_display = ["model", "path", "provider", "upstream_model", "engine"]
     list_filter = ["path", "provider"]
     search_fields = ["model__slug", "upstream_model"]
     list_select_related = ["model", "provider"]
     autocomplete_fields = ["model", "provider"]
+
+    @action(description="Import prices as drafts", url_path="import-prices")
+    def import_prices(self, request: HttpRequest) -> HttpResponse:
+        """Nothing is in force by it: drafts are reviewed and made active one by one."""
+        may(request, "billing.add_pricedraft")
+        form, outcome = PriceFileForm(request.POST or None, request.FILES or None), None
+        if request.method == "POST" and form.is_valid():
+            file, read_on = form.cleaned_data["file"], form.cleaned_data["read_on"]
+            source = f"LiteLLM {file.name}"
+            try:
+                outcome = price_imports.draft_all(
+                    price_imports.read_litellm(file.read()), skus=price_names.skus(), batch=f"{source} {read_on}",
+                    source=source, read_on=read_on, actor=str(request.user),
+                )  # fmt: skip
+            except BadPrice as error:
+                form.add_error("file", str(error))
+        context = {
+            "form": form,
+            "outcome": outcome,
+            "title": "Import prices as drafts",
+            "explanation": "Prices of the models hosted here, as drafts. What was entered is never overwritten.",
+            "button": "Draft them",
+            "back": reverse("admin:billing_pricedraft_changelist"),
+        }
+        return ask(self, request, context)
 
 
 @admin.register(Hardware)

@@ -20,6 +20,7 @@ class Facts:
     is_hosted: bool
     has_weights: bool
     hardware_offered: bool
+    weights_coming: bool = False
 
 
 def hosted(facts: Facts) -> PathState:
@@ -45,6 +46,8 @@ def deployable(facts: Facts) -> PathState:
         return PathState(False, "open weights, but they are not on this portal yet")
     if not facts.hardware_offered:
         return PathState(False, "no backend of this portal offers hardware that fits")
+    if facts.weights_coming:
+        return PathState(True, "its weights are on their way: what is deployed now starts once they are here")
     return PathState(True, "open weights, ready to run here")
 
 

@@ -7,7 +7,9 @@ CatalogError
     Refused       weights that the portal won't take; the text says why and what to do
         OverQuota     they are larger than what the team may still store
     InUse         weights that something still needs
-    HubError      the Hub could not be asked, or does not have what it should
+    BucketAway    the bucket that keeps all content could not be read or written
+    HubError      the Hub could not be asked, or did not answer as it should
+        Stalled       it sent nothing for too long, or broke off again and again
 """
 
 
@@ -44,5 +46,13 @@ class InUse(CatalogError):
     pass
 
 
+class BucketAway(CatalogError):
+    pass
+
+
 class HubError(CatalogError):
+    pass
+
+
+class Stalled(HubError):
     pass

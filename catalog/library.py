@@ -148,6 +148,7 @@ def _entry(model: Model, prices: Mapping[str, Mapping[str, Price]]) -> Entry:
         is_hosted=hosted is not None,
         has_weights=deployable is not None,
         hardware_offered=any(machine.backend for machine in machines),
+        weights_coming=bool(deployable and deployable.weights and deployable.weights.is_in_motion),
     )
     rows = prices.get(model.sku, {})
     return Entry(

@@ -21,7 +21,7 @@ MOVES = MappingProxyType(
         Status.UPLOADING: {Status.VERIFYING, Status.FAILED, Status.REMOVED},
         Status.DOWNLOADING: {Status.VERIFYING, Status.FAILED, Status.REMOVED},
         Status.VERIFYING: {Status.READY, Status.FAILED, Status.REMOVED},
-        Status.READY: {Status.REMOVED},
+        Status.READY: {Status.DOWNLOADING, Status.REMOVED},  # back from the bucket
         Status.FAILED: {Status.UPLOADING, Status.DOWNLOADING, Status.VERIFYING, Status.REMOVED},
         Status.REMOVED: set(),
     }
@@ -46,5 +46,8 @@ class Reason(models.TextChoices):
     DISK_FULL = "disk_full", "The portal's disk is full"
     HUB_REFUSED = "hub_refused", "The Hub refused"
     HUB_AWAY = "hub_away", "The Hub could not be reached"
+    BUCKET = "bucket", "They come back from the bucket that keeps them"
+    BUCKET_AWAY = "bucket_away", "The bucket that keeps them can't be used"
     STALLED = "stalled", "Nothing arrived before the deadline"
+    PORTAL_FAILED = "portal_failed", "Something went wrong in the portal"
     OVER_QUOTA = "over_quota", "The team's storage is used up"

@@ -206,6 +206,15 @@ class Weights(models.Model):
         return self.status in IN_MOTION
 
     @property
+    def is_import(self) -> bool:
+        return self.source_kind == self.SourceKind.HUB
+
+    @property
+    def was_ready(self) -> bool:
+        """Its files have been verified before: what is on its way comes back from the bucket."""
+        return bool(self.path)
+
+    @property
     def is_ready(self) -> bool:
         return self.status == Status.READY
 
@@ -242,6 +251,7 @@ class WeightsFile(models.Model):
 
     weights = models.ForeignKey(Weights, on_delete=models.CASCADE, related_name="files")
     name = models.CharField(max_length=300, help_text="Its path inside the set: config.json, model.safetensors.")
+    source_name = models.CharField(max_length=300, blank=True, help_text="Its path in the Hub's repository.")
     size_bytes = models.BigIntegerField()
     sha256 = models.CharField(max_length=64, blank=True)
     git_sha1 = models.CharField(max_length=40, blank=True, help_text="Git's own hash, for what is not in LFS.")
@@ -296,3 +306,32 @@ class Offer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.path}"
+
+
+class Measurement(models.Model):
+    """How fast weights were on hardware, for so many callers at once. Written by catalog.measurements alone."""
+
+    run = models.UUIDField(help_text="Rows of one measuring share it.")
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="measurements")
+    weights = models.ForeignKey(Weights, on_delete=models.CASCADE, related_name="measurements")
+    hardware = models.ForeignKey(Hardware, on_delete=models.CASCADE, related_name="measurements")
+    engine = models.CharField(max_length=40)
+    engine_version = models.CharField(max_length=80, blank=True, help_text="As it said; empty: it did not.")
+    options = models.JSONField(default=dict, blank=True)
+    callers = models.PositiveSmallIntegerField(help_text="How many called at once.")
+    samples = models.PositiveSmallIntegerField(help_text="How many calls that were.")
+    prompt_tokens = models.PositiveIntegerField()
+    output_tokens = models.PositiveIntegerField()
+    first_token_ms = models.FloatField(help_text="The median of what one caller waits.")
+    prefill_tokens_per_s = models.FloatField(null=True, help_text="All callers together; None: they had to queue.")
+    decode_tokens_per_s = models.FloatField(help_text="All callers together.")
+    disturbed = models.BooleanField(default=False, help_text="Other calls were in flight meanwhile.")
+    measured_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-measured_at", "callers"]
+        constraints = [models.UniqueConstraint(fields=["run", "callers"], name="one_measurement_per_callers")]
+        indexes = [models.Index(fields=["weights", "hardware", "-measured_at"], name="measurements_by_weights")]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.hardware_id}, {self.callers} callers"

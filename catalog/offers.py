@@ -2,8 +2,17 @@
 
 from dataclasses import dataclass, field
 
+from django.db.models import QuerySet
+
 from accounts import sealing
-from catalog.models import Model, Offer
+from catalog.lifecycle import WORKED_ON, Status
+from catalog.models import Hardware, Model, Offer, Weights
+
+GIB = 1024**3
+# Which engine takes which format.
+ENGINES = {"gguf": "llama_cpp"}
+SPARE = 1.2
+"""What an engine needs over the weights themselves, as a factor, to be offered at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,25 @@ def hosted_routes() -> list[HostedRoute]:
 def deployable_offer(model: Model) -> Offer | None:
     """The offer with weights that are on this portal, if there is one."""
     return model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
+
+
+def offer_newest(model: Model) -> None:
+    """The newest version that is ready, and that an engine here loads, is what Deploy starts; while there is none, the
+    newest that is on its way: what is deployed then waits for it. None: no offer."""
+    loadable = model.weights.filter(kind=Weights.Kind.FULL, format__in=ENGINES).order_by("-version")
+    newest = loadable.filter(status=Status.READY).first() or loadable.filter(status__in=WORKED_ON).first()
+    if newest is None:
+        model.offers.filter(path=Offer.Path.DEPLOYABLE).delete()
+        return
+    row, _ = Offer.objects.update_or_create(
+        model=model, path=Offer.Path.DEPLOYABLE, defaults={"weights": newest, "engine": ENGINES[newest.format]}
+    )
+    row.hardware.set(fitting(newest.size_bytes))
+
+
+def fitting(size_bytes: int) -> QuerySet[Hardware]:
+    """The hardware whose memory such weights fit into, with what an engine needs beside them."""
+    return Hardware.objects.filter(memory_gib__gte=size_bytes * SPARE / GIB)
 
 
 def _route(row: Offer) -> HostedRoute:

@@ -6,7 +6,8 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from accounts.http import TeamRequest, team_required
-from catalog import library, snippets
+from catalog import library, measurements, snippets
+from catalog.models import Provider
 
 PAGE_SIZE = 60
 
@@ -36,7 +37,14 @@ def model_detail(request: TeamRequest, slug: str) -> HttpResponse:
     model = get_object_or_404(library.visible_to(request.team), slug=slug)
     (entry,) = library.entries([model])
     base_url = request.build_absolute_uri("/v1")
-    context = {"entry": entry, "model": model, "snippets": snippets.of(model.slug, base_url=base_url)}
+    hosted = entry.hosted_offer
+    context = {
+        "entry": entry,
+        "model": model,
+        "snippets": snippets.of(model.slug, base_url=base_url),
+        "measured": measurements.of_model(model, team=request.team),
+        "is_hosted_here": bool(hosted and hosted.provider and hosted.provider.wire == Provider.Wire.PLATFORM),
+    }
     return render(request, "catalog/model.html", context)
 
 

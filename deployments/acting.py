@@ -2,6 +2,7 @@
 compare-and-set, an engine is named by its replica, a place has one replica, and a replica is closed once.
 """
 
+import contextlib
 from collections.abc import Iterable
 
 from django.conf import settings
@@ -9,6 +10,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import sealing
+from catalog import fetching, keeping
+from catalog import tasks as catalog_tasks
+from catalog.errors import IllegalMove
 from deployments import capacity, causes, engines, looking, news, probing, uptime, verifying
 from deployments.backends import Backend, backends
 from deployments.errors import BackendError, IllegalTransition
@@ -33,6 +37,9 @@ from deployments.planning import (
     View,
     Wait,
 )  # fmt: skip
+from deployments.validation import gate
+
+QUEUES = {Status.PENDING, Status.DOWNLOADING, Status.STARTING, Status.WAKING}
 
 
 def carry_out(actions: Iterable[Action], view: View) -> bool:
@@ -66,7 +73,7 @@ def _do(action: Action, view: View) -> bool:  # noqa: PLR0911, PLR0912 - one arm
             _set(row, surplus_since=surplus.since if surplus else None, surplus_peak=surplus.peak if surplus else 0)
             return False
         case Try():
-            _try(view, action.replica)
+            return _try(view, action.replica)
         case End():
             _end(row, action.replica, crashed=action.crashed)
         case Close():
@@ -84,6 +91,19 @@ def _do(action: Action, view: View) -> bool:  # noqa: PLR0911, PLR0912 - one arm
 
 
 def _begin(row: Deployment) -> bool:
+    if row.weights.is_in_motion:
+        row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
+        return True
+    if not row.weights.is_ready:
+        cause = causes.of_weights(row.weights)
+        row.transition(Status.FAILED, since=row.status, reason=cause.reason, detail=cause.evidence)
+        return True
+    if keeping.is_away(row.weights):
+        with contextlib.suppress(IllegalMove):
+            fetching.call_back(row.weights)
+        catalog_tasks.ring(row.weights_id)
+        row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
+        return True
     large = causes.too_large(row.weights.size_bytes, row.hardware.memory_gib)
     if large:
         row.transition(Status.FAILED, since=row.status, reason=large.reason, detail=large.evidence)
@@ -113,13 +133,13 @@ def _claimed(row: Deployment, version: Version | None, *, trial: bool = False) -
     replica = capacity.claim(row, version)
     if replica is not None:
         replica.deployment = row
-        if row.queued_at is not None and row.status != Status.PENDING:
+        if row.queued_at is not None and row.status not in {Status.PENDING, Status.DOWNLOADING}:
             row.restate(Reason.ENGINE_LOADING, since=row.status)
         return replica
     if trial:
         room = f"{row.hardware.name} has room for {row.hardware.capacity} replicas, and all are in use."
         back_from_update(row, Reason.UPDATE_FAILED, f"{Reason.NO_CAPACITY.label}. {room}")
-    elif row.status in {Status.PENDING, Status.STARTING, Status.WAKING} and row.queued_at is None:
+    elif row.status in QUEUES and row.queued_at is None:
         row.restate(Reason.NO_CAPACITY, since=row.status)
     return None
 
@@ -150,17 +170,34 @@ def _serve(view: View, replica: Replica) -> bool:
     return True
 
 
-def _try(view: View, replica: Replica) -> None:
-    """No lock and no transaction is held while it is asked."""
+def _try(view: View, replica: Replica) -> bool:
+    """A real prompt, then those of its prompt set. No lock and no transaction is held while it is asked."""
     row = view.row
-    if problem := probing.problem_with(replica):
-        _end(row, replica, crashed=True)
-        back_from_update(row, Reason.UPDATE_FAILED, problem)
-        return
+    outcome = gate.outcome(replica)
+    if outcome is None:
+        if problem := probing.problem_with(replica):
+            _end(row, replica, crashed=True)
+            back_from_update(row, Reason.UPDATE_FAILED, problem)
+            return True
+        outcome = gate.open_for(row, replica)
+    if outcome.waits:
+        if row.reason == Reason.VALIDATING:
+            return False
+        row.restate(Reason.VALIDATING, since=row.status)
+    elif outcome.blocks:
+        _end(row, replica, crashed=False)
+        back_from_update(row, Reason.VALIDATION_FAILED, outcome.detail)
+    else:
+        _take_over(view, replica, outcome.detail)
+    return True
+
+
+def _take_over(view: View, replica: Replica, detail: str) -> None:
+    row = view.row
     version = row.next_version
     assert version is not None  # noqa: S101 - it has a replica that was just tried
     with transaction.atomic():
-        row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED)
+        row.transition(Status.READY, since=Status.UPDATING, reason=Reason.UPDATED, detail=detail)
         if not uptime.ready(replica, view.of(replica).alive_at or timezone.now()):
             raise IllegalTransition("it was asked to go while it was tried")
         adopt(row, version)
@@ -192,6 +229,9 @@ def _give_up_update(view: View, action: GiveUpUpdate) -> None:
             detail = detail or looking.evidence(row, replica)
             if view.of(replica).alive:
                 _end(row, replica, crashed=True)
+    if action.reason == Reason.VALIDATION_FAILED:
+        back_from_update(row, Reason.VALIDATION_FAILED, "The prompt set was not answered in time.")
+        return
     why = Reason(action.reason).label or "Its engine exited by itself"
     back_from_update(row, Reason.UPDATE_FAILED, f"{why}.\n{detail}".strip())
 

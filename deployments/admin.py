@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 
-from deployments.models import Deployment, DeploymentEvent, Replica
+from deployments.models import Deployment, DeploymentEvent, Orphan, Replica
 
 
 class _ReadOnly:
@@ -44,3 +44,10 @@ class DeploymentAdmin(_ReadOnly, ModelAdmin):
     list_filter: ClassVar[list[str]] = ["status", "reason", "hardware", "engine", "backend"]
     search_fields: ClassVar[list[str]] = ["name", "team__slug", "model__name"]
     inlines: ClassVar[list[type]] = [ReplicaInline, EventInline]
+
+
+@admin.register(Orphan)
+class OrphanAdmin(_ReadOnly, ModelAdmin):
+    list_display: ClassVar[list[str]] = ["name", "backend", "found_at", "ran_since", "gone_at", "belonged_to"]
+    list_filter: ClassVar[list[str]] = ["backend"]
+    search_fields: ClassVar[list[str]] = ["name", "belonged_to"]

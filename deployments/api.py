@@ -18,7 +18,7 @@ from accounts.drf import Pages, actor_of, team_of
 from billing.statements import exact
 from catalog import library
 from catalog.models import Hardware
-from deployments import operations, updating
+from deployments import logs, operations, updating
 from deployments import status as reports
 from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotNow
 from deployments.models import Deployment
@@ -124,7 +124,16 @@ class EventSerializer(serializers.Serializer[Any]):
 
 
 class LogSerializer(serializers.Serializer[Any]):
-    lines = serializers.ListField(child=serializers.CharField())
+    replica = serializers.UUIDField(allow_null=True, help_text="Whose lines these are; none has run yet if null.")
+    lines = serializers.ListField(child=serializers.CharField(), help_text="Oldest first.")
+    before = serializers.IntegerField(allow_null=True, help_text="Send it to read what stands before; null: no more.")
+
+
+class LogQuerySerializer(serializers.Serializer[Any]):
+    replica = serializers.UUIDField(default=None, help_text="One of the deployment's replicas; else the newest.")
+    q = serializers.CharField(default="", max_length=200, help_text="Only lines that contain this, in any case.")
+    lines = serializers.IntegerField(default=200, min_value=1, max_value=logs.MOST_LINES)
+    before = serializers.IntegerField(default=None, min_value=0, max_value=2**53, help_text="As the last answer said.")
 
 
 class DeploymentList(APIView):
@@ -214,9 +223,21 @@ class DeploymentEvents(APIView):
 
 
 class DeploymentLogs(APIView):
-    @extend_schema(responses=LogSerializer)
+    """What an engine has written, also after its death; without colours and secrets."""
+
+    @extend_schema(parameters=[LogQuerySerializer], responses=LogSerializer)
     def get(self, request: Request, pk: UUID) -> Response:
-        return Response({"lines": reports.log_tail(_own(request, pk))})
+        row = _own(request, pk)
+        query = LogQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        asked = query.validated_data
+        replicas = row.replicas.order_by("-created_at")
+        replica = get_object_or_404(replicas, pk=asked["replica"]) if asked["replica"] else replicas.first()
+        if replica is None:
+            return Response({"replica": None, "lines": [], "before": None})
+        part = logs.last(row, replica, lines=asked["lines"], before=asked["before"], q=asked["q"])
+        texts = [line.text for line in part.lines]
+        return Response({"replica": str(replica.pk), "lines": texts, "before": part.begins})
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 from django.urls import path
 
 from deployments import api
+from deployments.validation import api as validation
 
 urlpatterns = [
     path("deployments", api.DeploymentList.as_view(), name="api-deployments"),
@@ -9,4 +10,15 @@ urlpatterns = [
     path("deployments/<uuid:pk>/versions", api.DeploymentVersions.as_view(), name="api-deployment-versions"),
     path("deployments/<uuid:pk>/events", api.DeploymentEvents.as_view(), name="api-deployment-events"),
     path("deployments/<uuid:pk>/logs", api.DeploymentLogs.as_view(), name="api-deployment-logs"),
+    path("prompt-sets", validation.PromptSetList.as_view(), name="api-prompt-sets"),
+    path("prompt-sets/<uuid:pk>", validation.PromptSetDetail.as_view(), name="api-prompt-set"),
+    path("deployments/<uuid:pk>/validation", validation.DeploymentValidation.as_view(), name="api-validation-plan"),
+    path("deployments/<uuid:pk>/validations", validation.ValidationList.as_view(), name="api-validations"),
+    path(
+        "deployments/<uuid:pk>/validations/<uuid:run>",
+        validation.ValidationDetail.as_view(),
+        name="api-validation",
+    ),
+    path("deployments/<uuid:pk>/throughput", validation.ThroughputList.as_view(), name="api-throughputs"),
+    path("deployments/<uuid:pk>/throughput/<uuid:run>", validation.ThroughputDetail.as_view(), name="api-throughput"),
 ]

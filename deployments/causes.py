@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from catalog.lifecycle import Reason as Came
+from catalog.models import Weights
 from deployments.lifecycle import Reason
 
 # In this order: an allocation that fails is also reported as a model that could not be loaded.
@@ -69,6 +71,20 @@ def too_large(size_bytes: int, memory_gib: int) -> Cause | None:
     if size_bytes <= memory_gib * 1024**3:
         return None
     return Cause(Reason.TOO_LARGE, f"The weights have {size_bytes:,} bytes; the hardware has {memory_gib} GiB.")
+
+
+def of_weights(weights: Weights) -> Cause:
+    """Why there is nothing to run: they failed on their way, or were removed."""
+    match weights.reason:
+        case Came.DISK_FULL:
+            reason = Reason.DISK_FULL
+        case Came.HUB_REFUSED:
+            reason = Reason.HUB_REFUSED
+        case Came.HUB_AWAY | Came.STALLED | Came.BUCKET_AWAY:
+            reason = Reason.HUB_AWAY
+        case _:
+            reason = Reason.BAD_WEIGHTS
+    return Cause(reason, f"{Came(weights.reason).label}. {weights.detail}".strip())
 
 
 def _ending(exit_code: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -10,7 +11,10 @@ from django.db.models import Max, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from deployments import capacity, causes, loads
+from billing import budgets, rating
+from billing.budgets import Ask
+from billing.meters import COMPUTE_SECONDS
+from deployments import capacity, causes, loads, logs
 from deployments.backends import Observation, Seen, backends
 from deployments.causes import Cause
 from deployments.lifecycle import Status
@@ -43,6 +47,7 @@ def look(row: Deployment, *, seen: Mapping[str, Observation] | None = None) -> V
         listed=frozenset(backend.running()) if ending else None,
         causes={one.name: _cause(row, one, now_seen[one.name]) for one in ended},
         crashes=_crashes(row) if ended or row.status in {Status.STARTING, Status.WAKING} else 0,
+        may_spend=not _spent({row: replicas}),
     )
 
 
@@ -59,6 +64,7 @@ def look_at_all() -> tuple[list[View], dict[str, set[str]]]:
     seen = _observed(replicas)
     said, now = loads.now(), timezone.now()
     room = _room(rows.values())
+    spent = _spent({row: tuple(by_row[row.pk]) for row in rows.values()})
     views = [
         View(
             row,
@@ -70,6 +76,7 @@ def look_at_all() -> tuple[list[View], dict[str, set[str]]]:
             routed=said.routed,
             listed=frozenset(listed.get(row.backend, ())),
             room=room.get(row.pk),
+            may_spend=row.pk not in spent,
         )
         for row in rows.values()
     ]
@@ -91,12 +98,27 @@ def followed() -> set[int]:
 
 
 def evidence(row: Deployment, replica: Replica) -> str:
-    return "\n".join(backends[row.backend].log(replica.name, lines=EVIDENCE_LINES))
+    """Its last lines, as people may see them."""
+    return "\n".join(logs.tail(row, replica, lines=EVIDENCE_LINES))
 
 
 def _live(**where: object) -> QuerySet[Replica]:
     live = Replica.objects.filter(exited_at=None, **where)
     return live.select_related("version__hardware", "version__weights").order_by("ordinal")
+
+
+def _spent(rows: Mapping[Deployment, tuple[Replica, ...]]) -> set[UUID]:
+    """Those that a hard budget forbids to go on: it would be passed within the time that it takes to sleep."""
+    asks = {row.pk: Ask(row.team_id, row.name, _soon(replicas)) for row, replicas in rows.items()}
+    tight = budgets.refused(set(asks.values()), now=timezone.now())
+    return {pk for pk, ask in asks.items() if ask in tight}
+
+
+def _soon(replicas: Iterable[Replica]) -> Decimal:
+    """What the replicas that run cost in the next AHEAD, by the prices of their start."""
+    seconds = Decimal(int(budgets.AHEAD.total_seconds()))
+    books = [{name: Decimal(price) for name, price in one.prices.items()} for one in replicas if one.prices]
+    return rating.add(rating.total(rating.rate({COMPUTE_SECONDS.name: seconds}, book)) for book in books)
 
 
 def _observed(replicas: Iterable[Replica]) -> dict[str, Observation]:

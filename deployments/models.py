@@ -3,6 +3,7 @@
 import uuid
 from datetime import datetime, timedelta
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -10,7 +11,25 @@ from accounts.models import Team
 from catalog.models import Hardware, Model, Weights
 from deployments import news
 from deployments.errors import IllegalTransition
-from deployments.lifecycle import DEADLINES_S, MOVES, QUEUE_DEADLINE_S, QUIET, SETTLED, STARTS, Reason, Status
+from deployments.lifecycle import (
+    DEADLINES_S,
+    MOVES,
+    QUEUE_DEADLINE_S,
+    QUIET,
+    SETTLED,
+    STARTS,
+    VALIDATION_DEADLINE_S,
+    Reason,
+    Status,
+)  # fmt: skip
+from deployments.validation.models import (  # noqa: F401 - tables of this app, kept beside their work
+    CaseResult,
+    Edition,
+    PromptSet,
+    ThroughputRun,
+    ValidationPlan,
+    ValidationRun,
+)
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -19,9 +38,11 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         return self.exclude(status__in=SETTLED)
 
     def astir(self) -> "DeploymentQuerySet":
-        """Those in a state to be looked after, or with a wish to stop; the rest is quiet while nothing runs."""
+        """Those in a state to be looked after, with a wish to stop, or asleep for want of money alone; the rest is
+        quiet while nothing runs."""
         wished = models.Q(stop_asked_at__isnull=False) & ~models.Q(status__in=SETTLED)
-        return self.filter(~models.Q(status__in=QUIET) | wished)
+        broke = models.Q(status=Status.ASLEEP, reason=Reason.BUDGET_SPENT, min_replicas__gt=0)
+        return self.filter(~models.Q(status__in=QUIET) | wished | broke)
 
     def of(self, team: Team) -> "DeploymentQuerySet":
         return self.filter(team=team)
@@ -92,6 +113,8 @@ class Deployment(models.Model):
         """When this state, entered at that moment for that reason, is given up; None: it may last."""
         if reason == Reason.NO_CAPACITY and status not in QUIET:
             return moment + timedelta(seconds=QUEUE_DEADLINE_S)
+        if reason == Reason.VALIDATING and status == Status.UPDATING:
+            return moment + timedelta(seconds=VALIDATION_DEADLINE_S)
         if status in STARTS:
             return moment + timedelta(seconds=self.start_deadline_s)
         seconds = DEADLINES_S.get(Status(status))
@@ -225,3 +248,44 @@ class GatewayReport(models.Model):
 
     def __str__(self) -> str:
         return self.reporter
+
+
+class CallTally(models.Model):
+    """The calls of one deployment that ended within ten seconds: for its page, never for a bill. Kept for a day."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="tallies", db_index=False)
+    at = models.DateTimeField(db_index=True, help_text="When the ten seconds began.")
+    calls = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0, help_text="Answered with 500 or more.")
+    tokens_in = models.PositiveBigIntegerField(default=0)
+    tokens_out = models.PositiveBigIntegerField(default=0)
+    first_token = ArrayField(
+        models.PositiveIntegerField(),
+        default=list,
+        help_text="How many streams began within each of tallies.BOUNDS_MS.",
+    )
+
+    class Meta:
+        verbose_name_plural = "call tallies"
+        constraints = [models.UniqueConstraint(fields=["deployment", "at"], name="one_tally_per_ten_seconds")]
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls at {self.at:%H:%M:%S}"
+
+
+class Orphan(models.Model):
+    """An engine that ran without a live row and was removed: what, when, since when it ran."""
+
+    backend = models.CharField(max_length=40)
+    name = models.CharField(max_length=80, help_text="Its tag at the backend.")
+    found_at = models.DateTimeField(default=timezone.now)
+    ran_since = models.DateTimeField(null=True, help_text="The engine process's own start, if the backend knew it.")
+    gone_at = models.DateTimeField(null=True, help_text="When the backend listed it no more; empty: it is still there.")
+    belonged_to = models.CharField(max_length=140, blank=True, help_text="Whose replica it had been, if a row says so.")
+
+    class Meta:
+        ordering = ["-found_at"]
+        constraints = [models.UniqueConstraint(fields=["backend", "name"], name="one_report_per_orphan")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -10,10 +10,11 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from billing import pricing
+from billing import budgets, pricing
+from billing.budgets import Ask
 from billing.errors import NoPrice
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import acting, engines
+from deployments import acting, engines, news
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
@@ -91,14 +92,16 @@ def stop(deployment: Deployment, *, actor: str) -> None:
         asked = Deployment.objects.filter(pk=deployment.pk, stop_asked_at=None).exclude(status=Status.STOPPED)
         if asked.update(stop_asked_at=timezone.now()):
             audit.record(deployment.team, actor=actor, verb="stopped", subject=deployment.endpoint_model)
+            news.tell(deployment.pk)
         ring(deployment.pk)
 
 
 def wake(deployment_id: UUID) -> None:
-    """A call has come for a sleeper. Whoever asks first wakes it; the others change nothing."""
+    """A call has come for a sleeper. Whoever asks first wakes it; the others change nothing. Raises BudgetSpent."""
     deployment = Deployment.objects.get(pk=deployment_id)
     if deployment.status != Status.ASLEEP:
         return
+    budgets.check(Ask(deployment.team_id, deployment.name), now=timezone.now())
     try:
         deployment.transition(Status.WAKING, since=Status.ASLEEP, reason=Reason.CALLED)
     except IllegalTransition:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from deployments import scaling
+from deployments import causes, scaling
 from deployments.backends import Observation, Seen
 from deployments.causes import Cause
-from deployments.lifecycle import IN_MOTION, Reason, Status
+from deployments.lifecycle import IN_MOTION, SPENDING, Reason, Status
 from deployments.models import Deployment, Replica
 from deployments.scaling import Limits, Load, Surplus
 
@@ -30,7 +30,8 @@ class View:
     """A deployment with its live replicas. `calls` and `waiting` are those of all gateways; `routed` holds the names
     of replicas that some gateway still sends calls to; `listed` the names that the backend lists, None if it was not
     asked. `causes` says for replicas that have exited why, `crashes` how many there were lately before them. `room`:
-    so many more replicas its hardware has room for, when it is its turn; None if that is not known."""
+    so many more replicas its hardware has room for, when it is its turn; None if that is not known. `may_spend`: no
+    hard budget forbids that it goes on."""
 
     row: Deployment
     replicas: tuple[Replica, ...]
@@ -43,6 +44,7 @@ class View:
     causes: Mapping[str, Cause] = field(default_factory=dict)
     crashes: int = 0
     room: int | None = None
+    may_spend: bool = True
 
     def of(self, replica: Replica) -> Observation:
         return self.seen.get(replica.name, UNSEEN)
@@ -157,11 +159,13 @@ def plan(view: View) -> list[Action]:
     if row.stop_asked_at and row.status not in {Status.STOPPING, Status.STOPPED}:
         return [Move(Status.STOPPING, Reason.STOP_ASKED)]
     actions = list(_ended(view))
+    if not view.may_spend and row.status in SPENDING:
+        return actions + list(_spent(view))
     match row.status:
         case Status.PENDING:
             actions += _pending(view)
         case Status.DOWNLOADING:
-            actions += [Move(Status.FAILED, Reason.START_TIMEOUT)] if is_overdue(view) else []
+            actions += _downloading(view)
         case Status.STARTING | Status.WAKING:
             actions += _starting(view)
         case Status.READY:
@@ -170,6 +174,8 @@ def plan(view: View) -> list[Action]:
             actions += _updating(view)
         case Status.STOPPING:
             actions += _stopping(view)
+        case Status.ASLEEP if row.reason == Reason.BUDGET_SPENT and row.min_replicas and view.may_spend:
+            actions += [Move(Status.WAKING, Reason.BUDGET_AGAIN)]
         case _:
             actions += [End(replica) for replica in view.replicas if replica.remove_asked_at is None]
     return actions
@@ -180,15 +186,27 @@ def is_in_motion(view: View) -> bool:
     row = view.row
     if row.status == Status.STOPPED:
         return False
-    if row.stop_asked_at or (row.status in IN_MOTION and row.queued_at is None and not _pausing(view)):
+    if row.status == Status.DOWNLOADING and not row.stop_asked_at:
+        return False  # for hours, perhaps: the sweep sees when they are here
+    waits = row.queued_at is not None or _pausing(view) or _is_validating(row)
+    if row.stop_asked_at or (row.status in IN_MOTION and not waits):
         return True
-    return any(_is_moving(view, replica) for replica in view.replicas)
+    return any(_is_moving(view, replica) for replica in view.replicas if not _is_asked(view, replica))
 
 
 def is_overdue(view: View) -> bool:
     row = view.row
     deadline_at = row.deadline_at or row.deadline_from(row.status_since, status=row.status, reason=row.reason)
     return deadline_at is not None and view.now > deadline_at
+
+
+def _is_validating(row: Deployment) -> bool:
+    """Minutes may pass, and who validates rings at their end: nobody has to follow it."""
+    return row.status == Status.UPDATING and row.reason == Reason.VALIDATING
+
+
+def _is_asked(view: View, replica: Replica) -> bool:
+    return _is_validating(view.row) and replica.version_id == view.row.next_version_id and not replica.remove_asked_at
 
 
 def _pausing(view: View) -> bool:
@@ -233,11 +251,36 @@ def _staying(view: View) -> list[Replica]:
     return [one for one in view.replicas if one.remove_asked_at is None and view.of(one).seen != Seen.EXITED]
 
 
+def _spent(view: View) -> Iterator[Action]:
+    """A hard budget is used up: nothing is started, and what runs goes to sleep once its calls are done."""
+    match view.row.status:
+        case Status.PENDING | Status.STARTING:
+            yield Move(Status.FAILED, Reason.BUDGET_SPENT)
+        case Status.UPDATING:
+            yield GiveUpUpdate(Reason.BUDGET_SPENT, "")
+            return
+        case _:
+            yield Move(Status.ASLEEP, Reason.BUDGET_SPENT)
+    yield from (End(replica) for replica in _staying(view))
+
+
 def _pending(view: View) -> Iterator[Action]:
     if is_overdue(view):
         queued = view.row.queued_at is not None
         yield Move(Status.FAILED, Reason.NO_CAPACITY if queued else Reason.NO_WORKER)
     elif view.room != 0:
+        yield Begin()
+
+
+def _downloading(view: View) -> Iterator[Action]:
+    """The weights are brought by others; here they are waited for."""
+    weights = view.row.weights
+    if not weights.is_in_motion and not weights.is_ready:
+        cause = causes.of_weights(weights)
+        yield Move(Status.FAILED, cause.reason, cause.evidence)
+    elif is_overdue(view):
+        yield Move(Status.FAILED, Reason.NO_CAPACITY if view.row.queued_at else Reason.HUB_AWAY)
+    elif weights.is_ready and view.room != 0:
         yield Begin()
 
 
@@ -403,7 +446,8 @@ def _updating(view: View) -> Iterator[Action]:
     yield from _growing(others, _staying(others))
     mine = [replica for replica in trial if replica.remove_asked_at is None]
     if is_overdue(view):
-        yield GiveUpUpdate(Reason.START_TIMEOUT, "")
+        late = Reason.VALIDATION_FAILED if row.reason == Reason.VALIDATING else Reason.START_TIMEOUT
+        yield GiveUpUpdate(late, "")
     elif not mine:
         yield Start(1, trial=True)
     elif view.of(mine[0]).seen == Seen.READY:

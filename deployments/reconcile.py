@@ -10,7 +10,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
-from deployments import acting, loads, looking, news, uptime
+from deployments import acting, loads, looking, news, orphans, uptime
 from deployments.backends import backends
 from deployments.errors import IllegalTransition
 from deployments.models import Deployment, Replica
@@ -72,6 +72,7 @@ def sweep() -> list[UUID]:
     known = {replica.name for view in views for replica in view.replicas}
     for alias, names in listed.items():
         _remove_orphans(alias, names - known)
+        orphans.note_gone(alias, listed=names)
     loads.forget_old()
     return unfollowed
 
@@ -185,5 +186,4 @@ def _remove_orphans(alias: str, names: set[str]) -> None:
         return
     rows = Replica.objects.filter(exited_at=None, deployment__backend=alias)
     for name in sorted(names - {replica.name for replica in rows.only("id")}):
-        log.warning("sweep: removing the orphan engine %s", name)
-        backends[alias].remove(name)
+        orphans.remove(alias, name)

@@ -13,11 +13,8 @@ from billing import pricing
 from billing.metering import Slice
 from billing.models import LedgerEntry, Price
 from deployments import capacity
-from deployments.backends import backends
 from deployments.lifecycle import NEXT_STEPS, SETTLED, Reason, Status, Step
 from deployments.models import Deployment, Replica
-
-LOG_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +85,20 @@ def of_team(team: Team) -> list[Report]:
     return sorted(found, key=lambda report: report.is_over)
 
 
+def standing(team: Team) -> list[Report]:
+    """The same without what each has cost so far, which has to be summed up over all its life: that is 0 here."""
+    rows = Deployment.objects.of(team).select_related("team", "model", "hardware", "version", "next_version")
+    found = _reports(team, rows.prefetch_related(_live_replicas()), cost=Value(Decimal(0)))
+    return sorted(found, key=lambda report: report.is_over)
+
+
 def of(deployment: Deployment) -> Report:
-    rows = Deployment.objects.filter(pk=deployment.pk)
-    rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
-    return _reports(deployment.team, rows.prefetch_related(_live_replicas()))[0]
+    return _reports(deployment.team, _alone(deployment))[0]
 
 
-def log_tail(deployment: Deployment, *, lines: int = LOG_LINES) -> list[str]:
-    """The last replica's last lines, also after its death."""
-    replica = deployment.replicas.order_by("-created_at").first()
-    return backends[deployment.backend].log(replica.name, lines=lines) if replica else []
+def at_a_glance(deployment: Deployment) -> Report:
+    """The same without what it has cost so far, as in `standing`."""
+    return _reports(deployment.team, _alone(deployment), cost=Value(Decimal(0)))[0]
 
 
 def usual_start_s(*, hardware_slug: str) -> float | None:
@@ -108,13 +109,20 @@ def usual_start_s(*, hardware_slug: str) -> float | None:
     return seconds[len(seconds) // 2] if seconds else None
 
 
+def _alone(deployment: Deployment) -> QuerySet[Deployment]:
+    rows = Deployment.objects.filter(pk=deployment.pk)
+    rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
+    return rows.prefetch_related(_live_replicas())
+
+
 def _live_replicas() -> "Prefetch[str]":
-    live = Replica.objects.filter(exited_at=None).order_by("ordinal")
+    live = Replica.objects.filter(exited_at=None).select_related("version").order_by("ordinal")
     return Prefetch("replicas", live, to_attr="live_replicas")
 
 
-def _reports(team: Team, rows: QuerySet[Deployment]) -> list[Report]:
-    found = list(rows.annotate(next_born=_NEXT_BORN, cost=Coalesce(_COST, Decimal(0), output_field=_MONEY)))
+def _reports(team: Team, rows: QuerySet[Deployment], cost: Subquery | Value | None = None) -> list[Report]:
+    spent = Coalesce(_COST if cost is None else cost, Decimal(0), output_field=_MONEY)
+    found = list(rows.annotate(next_born=_NEXT_BORN, cost=spent))
     prices = pricing.in_force({row.hardware.sku for row in found})
     turns = capacity.positions(queued) if (queued := [row.hardware_id for row in found if row.queued_at]) else {}
     return [_report(row, prices, turns.get(row.pk)) for row in found]

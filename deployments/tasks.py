@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.db import transaction
 
-from deployments import capacity, reconcile
+from deployments import capacity, pruning, reconcile, tallies
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,13 @@ def reconcile_deployment(deployment_id: str) -> None:
 def sweep() -> None:
     for deployment_id in reconcile.sweep():
         reconcile_deployment.apply_async([str(deployment_id)], expires=SWEEP_EVERY_S)
+
+
+@shared_task(name="deployments.forget_old")
+def forget_old() -> None:
+    """What engines that ended long ago have left, and what was counted before yesterday."""
+    pruning.prune()
+    tallies.forget_old()
 
 
 def ring(deployment_id: UUID) -> None:

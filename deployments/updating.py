@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from accounts import audit
+from catalog.lifecycle import Status as Here
 from catalog.models import Offer, Weights
 from deployments import acting, engines, operations
 from deployments.errors import BadOption, IllegalTransition, NotNow
@@ -70,22 +71,25 @@ def rollback(deployment: Deployment, *, actor: str, number: int | None = None) -
 
 def before(deployment: Deployment) -> Version | None:
     """What a rollback would go to."""
-    served = deployment.versions.filter(served_at__isnull=False)
+    served = deployment.versions.filter(served_at__isnull=False, weights__status=Here.READY)
     if deployment.version_id:
         served = served.exclude(pk=deployment.version_id)
     return served.order_by("-served_at").first()
 
 
 def _weights(deployment: Deployment, revision: str) -> Weights:
-    found = deployment.model.weights.filter(revision=revision).first()
+    here = deployment.model.weights.filter(status=Here.READY)
+    found = here.filter(revision=revision).first()
     if found is None:
-        known = ", ".join(deployment.model.weights.values_list("revision", flat=True))
+        known = ", ".join(here.values_list("revision", flat=True))
         raise BadOption("revision", f"{deployment.model.name} has no revision {revision!r} here; it has {known}")
     return found
 
 
 def _target(deployment: Deployment, number: int | None) -> Version:
     found = before(deployment) if number is None else deployment.versions.filter(number=number).first()
+    if found is not None and not found.weights.is_ready:
+        raise NotNow(f"The weights of {found} were removed: there is no going back to it.")
     if found is None and number is not None:
         raise BadOption("version", f"{deployment.endpoint_model} has no version {number}")
     if found is None:

@@ -165,7 +165,8 @@ async def _first_time(post: _Post, body: dict[str, Any], claim: Claim) -> Answer
     try:
         answer = await _called(post, body, keep)
     except BaseException:
-        await asyncio.shield(give_back())
+        with contextlib.suppress(WireError):  # the key's lease ends by itself; the client is to hear what failed
+            await asyncio.shield(give_back())
         raise
     if answer.stream is None:
         runtime.claims.discard(claim)

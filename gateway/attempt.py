@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,13 +16,8 @@ from django.conf import settings
 from billing import rating
 from billing.errors import BillingError, BudgetSpent, DatabaseDown
 from billing.metering import Call, Receipt, Settlement
-from billing.meters import (
-    TOKENS_INPUT,
-    TOKENS_INPUT_CACHE_WRITE,
-    TOKENS_INPUT_CACHE_WRITE_1H,
-    TOKENS_OUTPUT,
-)
-from gateway import metrics, sse
+from billing.meters import OUTPUT, PROMPT
+from gateway import metrics, sse, upstream
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import CHAT, PATHS, Source
 from gateway.auth import Caller
@@ -102,8 +97,9 @@ async def run(asking: Asking, target: Target) -> None:
             sent = said.body(bound) | {"model": target.upstream_model}
         if _wants_the_new_name(asking, target, said) and "max_tokens" in sent:
             sent["max_completion_tokens"] = sent.pop("max_tokens")
+        read_s = None if asking.asked.stream else upstream.WHOLE_S
         response = await asking.runtime.upstream.open(
-            target, said.path, orjson.dumps(sent), request_id=asking.request_id
+            target, said.path, orjson.dumps(sent), request_id=asking.request_id, read_s=read_s
         )
         asking.answer.tally = call.tally
         asking.answer.headers |= {
@@ -144,13 +140,14 @@ def close(asking: Asking, status: int, code: str = "") -> None:
     asking.closed = True
     entry = asking.entry
     entry.status, entry.code = status, code
+    entry.deployment_id = entry.deployment_id or asking.wait.deployment_id
     billed = asking.answer.tally if asking.answer.receipt else None
     if asking.admission is not None:
         asking.runtime.admissions.pop(asking.admission.id, None)
         asking.runtime.limiter.end(asking.admission, billed.tokens if billed else None)
     if billed is not None and asking.answer.receipt is not None:
         quantities = billed.quantities()
-        entry.tokens_out = int(quantities.get(TOKENS_OUTPUT.name, 0))
+        entry.tokens_out = int(sum(count for meter, count in quantities.items() if meter in OUTPUT))
         entry.tokens_in = int(sum(quantities.values())) - entry.tokens_out
         entry.cost = asking.answer.receipt.cost
         metrics.child(metrics.TOKENS, entry.path, "in").inc(entry.tokens_in)
@@ -204,9 +201,9 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     most_output = asked.max_tokens or min(target.context_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
     prices = await runtime.prices(target.sku, caller.team_id)
     prompt = Decimal(asked.most_prompt_tokens)
-    most = {_dearest_input(prices, prompt): prompt}
+    most = {_dearest(PROMPT, prices, prompt): prompt}
     if asked.has_output:
-        most[TOKENS_OUTPUT.name] = Decimal(most_output * asked.choices)
+        most[_dearest(OUTPUT, prices, prompt)] = Decimal(most_output * asked.choices)
     row = Call(
         id=uuid4(),
         team_id=caller.team_id,
@@ -236,14 +233,14 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
     runtime.begin(row.id, tally, target)
     entry = asking.entry
     entry.model, entry.target, entry.path = target.model, target.where, row.path
+    entry.deployment_id = target.deployment_id
     call = _Call(asking, row, target, tally, source, writer)
     return call, most_output if let_in.capped and asked.has_output else None
 
 
-def _dearest_input(prices: Any, prompt: Decimal) -> str:
-    """The class of input that costs most: what a prompt can at most come to."""
-    classes = (TOKENS_INPUT.name, TOKENS_INPUT_CACHE_WRITE.name, TOKENS_INPUT_CACHE_WRITE_1H.name)
-    return max(classes, key=lambda meter: rating.dearest(meter, prices, prompt=prompt) or Decimal(0))
+def _dearest(classes: Iterable[str], prices: Any, prompt: Decimal) -> str:
+    """The class that costs most: what the tokens of a prompt, or of an answer, can at most come to."""
+    return max(sorted(classes), key=lambda meter: rating.dearest(meter, prices, prompt=prompt) or Decimal(0))
 
 
 async def _whole(call: _Call, response: Response) -> None:
@@ -261,8 +258,7 @@ async def _whole(call: _Call, response: Response) -> None:
     except (OSError, *UNREADABLE) as error:
         raise upstream_failed(f"{call.target.where} sent an answer that can't be read.") from error
     call.answered = True  # from here on it is billed, by the sweep if need be
-    if asking.keep:
-        await asking.keep(body, asking.answer.headers)
+    await _keep(asking, body)
     try:
         receipt = await _settle(call)
     except BillingError as error:
@@ -288,8 +284,8 @@ async def _relay(call: _Call, response: Response) -> AsyncIterator[bytes]:
         response.close()
         raise
     try:
-        yield b""
-        async with response:
+        async with response:  # from here on: who drops the stream before its first event has to let go of it too
+            yield b""
             yield first
             async for more in events:
                 yield more
@@ -329,10 +325,19 @@ async def _events(call: _Call, response: Response) -> AsyncIterator[bytes]:
         raise upstream_failed(f"{call.target.where} broke off its answer.")
     if ending := sink.end():
         _note(asking, kept, ending)
-    if asking.keep:
-        await asking.keep(b"".join([*kept, sink.last()]), asking.answer.headers)
+    await _keep(asking, b"".join([*kept, sink.last()]))
     if ending:
         yield ending
+
+
+async def _keep(asking: Asking, whole: bytes) -> None:
+    """For a retry with the same key. Where it can't be kept it goes out all the same: it was made, and it is billed."""
+    if asking.keep is None:
+        return
+    try:
+        await asking.keep(whole, asking.answer.headers)
+    except WireError as error:
+        log.warning("the answer to %s is not kept: %s", asking.request_id, error.message)
 
 
 def _note(asking: Asking, kept: list[bytes], events: bytes) -> None:

@@ -82,6 +82,9 @@ async def answer(
     except DatabaseDown as error:
         attempt.close(asking, 503, "store_unavailable")
         raise store_down() from error
+    except Exception:
+        attempt.close(asking, 500, "internal_error")
+        raise
     except BaseException:
         attempt.close(asking, 499, "client_gone")
         raise

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
+from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, OuterRef, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -26,26 +27,29 @@ class Content:
     """One call's prompt and answer on their way to the log. Never more than LARGEST bytes of each are held."""
 
     prompt: bytes = field(repr=False)
+    is_cut: bool = False
     id: UUID = field(default_factory=uuid4)
     parts: list[bytes] = field(default_factory=list, repr=False)
     size: int = 0
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "Content":
-        return cls(orjson.dumps(body))
+        prompt = orjson.dumps(body)
+        return cls(prompt[:LARGEST], is_cut=len(prompt) > LARGEST)
 
     def add(self, part: bytes) -> None:
         if self.size < LARGEST:
             self.parts.append(part[: LARGEST - self.size])
         self.size += len(part)
+        self.is_cut = self.is_cut or self.size > LARGEST
 
     def row(self, team_id: UUID) -> RequestContent:
         return RequestContent(
             id=self.id,
             team_id=team_id,
-            sealed_prompt=_sealed(self.prompt[:LARGEST]),
+            sealed_prompt=_sealed(self.prompt),
             sealed_answer=_sealed(b"".join(self.parts)),
-            is_cut=len(self.prompt) > LARGEST or self.size > LARGEST,
+            is_cut=self.is_cut,
         )
 
 
@@ -64,6 +68,16 @@ def turn_off(team: Team, *, actor: str) -> None:
     if PromptLogging.objects.filter(team=team).delete()[0]:
         audit.record(team, actor=actor, verb="turned prompt logging off for", subject=str(team))
     forget_all(team)
+
+
+def keep_all(ended: list[tuple[UUID, Content]]) -> None:
+    """(team, content) of calls that ended: those of teams that want it still. Written twice, a content is one."""
+    with transaction.atomic():
+        # Locked in order, so that who turns it off meanwhile waits, and then deletes these too.
+        wanting = PromptLogging.objects.select_for_update().order_by("team_id")
+        teams = set(wanting.filter(team__in={one for one, _ in ended}).values_list("team_id", flat=True))
+        rows = [content.row(team_id) for team_id, content in ended if team_id in teams]
+        RequestContent.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def forget_all(team: Team) -> None:

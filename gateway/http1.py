@@ -38,18 +38,20 @@ class Client:
         self._idle: dict[_Origin, list[_Connection]] = {}
         self._ssl: ssl.SSLContext | None = None
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> "Response":
-        """The answer with its head read. Raises OSError (BrokenOff among them), TimeoutError, or ValueError for an
-        address or a header that can't be sent. A kept connection that was closed under us is replaced once."""
+    async def post(self, url: str, body: bytes, headers: dict[str, str], *, read_s: float | None = None) -> "Response":
+        """The answer with its head read; `read_s` instead of the client's own. Raises OSError (BrokenOff among them),
+        TimeoutError, or ValueError for an address or a header that can't be sent. A kept connection that was closed
+        under us is replaced once."""
         origin, path = _parts(url)
         sent = _head(origin.host_header, path, headers, len(body)) + body
-        while kept := self._take(origin):
+        read_s = read_s or self._read_s
+        if kept := self._take(origin):
             try:
-                return await self._exchange(kept, sent)
+                return await self._exchange(kept, sent, read_s)
             except BrokenOff as error:
                 if error.begun:
                     raise
-        return await self._exchange(await self._connect(origin), sent)
+        return await self._exchange(await self._connect(origin), sent, read_s)
 
     async def close(self) -> None:
         for connections in self._idle.values():
@@ -57,9 +59,9 @@ class Client:
                 one.close()
         self._idle.clear()
 
-    async def _exchange(self, connection: "_Connection", sent: bytes) -> "Response":
+    async def _exchange(self, connection: "_Connection", sent: bytes, read_s: float) -> "Response":
         try:
-            connection.begin(sent)
+            connection.begin(sent, read_s)
             await connection.head()
         except BaseException:
             connection.close()
@@ -72,7 +74,7 @@ class Client:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_s):
             _, connection = await loop.create_connection(
-                lambda: _Connection(origin, self._read_s), origin.host, origin.port,
+                lambda: _Connection(origin), origin.host, origin.port,
                 ssl=self._ssl if origin.tls else None,
             )  # fmt: skip
         return connection
@@ -196,8 +198,8 @@ def _head(host: str, path: str, headers: dict[str, str], length: int) -> bytes:
 class _Connection(asyncio.Protocol):
     """One exchange at a time. The parser calls the on_* methods while data is fed to it."""
 
-    def __init__(self, origin: _Origin, read_s: float) -> None:
-        self.origin, self._read_s = origin, read_s
+    def __init__(self, origin: _Origin) -> None:
+        self.origin, self._read_s = origin, 0.0
         self.idle_since = 0.0
         self._transport: Any = None
         self._loop = asyncio.get_running_loop()
@@ -226,8 +228,9 @@ class _Connection(asyncio.Protocol):
         """All of the answer has come and was taken."""
         return self.is_done and not self._parts
 
-    def begin(self, sent: bytes) -> None:
+    def begin(self, sent: bytes, read_s: float) -> None:
         self._clear()
+        self._read_s = read_s
         if not self.usable:
             raise BrokenOff("the connection was closed", begun=False)
         self._heard_at = self._loop.time()

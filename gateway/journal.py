@@ -3,7 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -12,9 +12,9 @@ from django.db import connection
 from django.db.utils import DataError
 from django.utils import timezone
 
-from gateway import metrics, tracing
+from deployments import tallies
+from gateway import contents, metrics, tracing
 from gateway.contents import Content
-from gateway.models import RequestContent
 from gateway.stores import Stores
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Entry:
     total_ms: int = 0
     traceparent: str = ""
     content: Content | None = None
+    deployment_id: UUID | None = None
 
     def elapsed_ms(self) -> int:
         return int((time.perf_counter() - self.began) * 1000)
@@ -93,6 +94,7 @@ class Journal:
             return
         rows = [_row(entry) for entry in entries]
         kept = [(entry.team_id, entry.content) for entry in entries if entry.content is not None]
+        ended = [_ended(entry, entry.deployment_id) for entry in entries if entry.deployment_id]
         try:
             await stores.ask(lambda: _insert_all(rows, kept))
         except Exception as error:
@@ -100,11 +102,28 @@ class Journal:
             room = max(0, MOST_WAITING - len(self._entries))
             metrics.LOG_LOST.inc(max(0, len(entries) - room))
             self._entries = entries[:room] + self._entries
+            return
+        try:
+            await stores.ask(lambda: tallies.count(ended))
+        except Exception as error:  # they are for a picture: not worth writing a row of the log twice
+            log.warning("%d calls are missing on their deployments' pages: %s", len(ended), error)
+
+
+def _ended(entry: Entry, deployment_id: UUID) -> tallies.Ended:
+    return tallies.Ended(
+        deployment_id,
+        at=entry.at + timedelta(milliseconds=entry.total_ms),
+        failed=entry.status >= tracing.SERVER_ERROR,
+        tokens_in=entry.tokens_in,
+        tokens_out=entry.tokens_out,
+        first_token_ms=entry.first_byte_ms,
+    )
 
 
 def _insert_all(rows: list[dict[str, object]], kept: list[tuple[UUID, Content]]) -> None:
-    """A row that the database refuses is no reason to keep the others waiting. Written twice, a content is one."""
-    RequestContent.objects.bulk_create([content.row(team_id) for team_id, content in kept], ignore_conflicts=True)
+    """A row that the database refuses is no reason to keep the others waiting."""
+    if kept:
+        contents.keep_all(kept)
     try:
         _insert(rows)
     except DataError:

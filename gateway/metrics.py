@@ -28,6 +28,7 @@ SETTLE_LAG = Histogram("modelport_settle_seconds", "From an answer's end to its 
 LIMITED = Counter("modelport_limited", "Calls refused by a limit.", ["scope", "kind"])
 LIMITS_AWAY = Counter("modelport_limits_away", "Calls let through because Redis did not answer.")
 REPLAYED = Counter("modelport_replayed", "Answers replayed for an Idempotency-Key.")
+ORPHANS = Gauge("modelport_orphan_engines", "Engines without a row that were removed, ever.", multiprocess_mode="max")
 LOG_LOST = Counter("modelport_request_log_lost", "Rows of the request log that could not be written.")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from billing.errors import BudgetSpent
 from billing.pricing import INCLUDED_TOKENS
 from catalog import offers
 from catalog.offers import HostedRoute
@@ -17,7 +18,7 @@ from deployments.endpoints import Address, Endpoint
 from gateway import aliases
 from gateway.aliases import Route
 from gateway.auth import Caller
-from gateway.errors import Next, WireError, model_not_found, not_ready
+from gateway.errors import Next, WireError, budget_spent, model_not_found, not_ready
 from gateway.stores import Stores
 
 FRESH_S = 2.0
@@ -68,6 +69,7 @@ class Wait:
     phase: str = ""
     expected_s: float | None = None
     where: str = ""
+    deployment_id: UUID | None = None
 
 
 class Router:
@@ -109,6 +111,7 @@ class Router:
                 if max_age_s <= LOOK_AGAIN_S:
                     raise model_not_found(name)
             elif found.status not in HELD_FOR and max_age_s <= LOOK_AGAIN_S:
+                wait.deployment_id = found.deployment_id
                 raise _cannot_answer(found, name)
             else:
                 end = end or began + self._bound(found, wait)
@@ -200,7 +203,10 @@ class Router:
             task = asyncio.create_task(self._stores.ask(functools.partial(operations.wake, deployment_id)))
             self._waking[deployment_id] = task
             task.add_done_callback(lambda _: self._waking.pop(deployment_id, None))
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except BudgetSpent as error:
+            raise budget_spent(str(error)) from error
 
     def _resolve(self, table: Table, caller: Caller, name: str) -> Target | Endpoint | None:
         """A target that can answer, the endpoint that can't yet, or None."""
@@ -292,6 +298,7 @@ def _own(endpoint: Endpoint, replica: Address) -> Target:
 
 def _note(wait: Wait, endpoint: Endpoint, caller: Caller) -> None:
     wait.phase, wait.expected_s = endpoint.status, endpoint.expected_start_s
+    wait.deployment_id = endpoint.deployment_id
     wait.where = endpoint.endpoint_model if endpoint.team_id == caller.team_id else "Modelport"
 
 

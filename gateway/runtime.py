@@ -16,12 +16,12 @@ from django.conf import settings
 from billing import pricing
 from billing.batching import Batcher, conninfo_from_settings
 from billing.errors import NoPrice
-from deployments import endpoints, loads
+from deployments import endpoints, loads, orphans
+from deployments.hearing import Hearing
 from gateway import idempotency, metrics
 from gateway.auth import Doorkeeper
 from gateway.breaker import Breaker
 from gateway.errors import Next, WireError
-from gateway.hearing import Hearing
 from gateway.idempotency import Claim
 from gateway.journal import Journal
 from gateway.limits import Admission, Limiter
@@ -138,6 +138,7 @@ class Runtime:
                 renewed = time.monotonic()
                 await _carefully(self._renew_leases())
                 self._do(self._renew_claims())
+                self._do(self._count_orphans())
             self.router.hears = self.hearing.hears
             self._do(self._touch())
             self._do(self._report())
@@ -159,13 +160,16 @@ class Runtime:
         if claims := list(self.claims):
             await self.stores.ask(lambda: idempotency.renew(claims))
 
+    async def _count_orphans(self) -> None:
+        metrics.ORPHANS.set(await self.stores.ask(orphans.removed))
+
     async def _touch(self) -> None:
         called = self._called | set(self._busy.values())
         self._called = set()
         if called:
             await self.stores.ask(lambda: endpoints.touch(called))
 
-    async def _on_news(self) -> None:
+    async def _on_news(self, _deployment_id: str) -> None:
         """A deployment has changed. Who waits for a replica's last call hears at once that none is sent there now."""
         self.router.hears = self.hearing.hears
         self.router.heard()

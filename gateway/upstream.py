@@ -12,7 +12,9 @@ from gateway.protocols.asked import context_exceeded
 from gateway.routing import Target
 
 CONNECT_S = 5
-READ_S = 120
+# How long a stream may be silent; and a whole answer, of which nothing comes before all of it is made: as long as
+# OpenAI's and Anthropic's SDKs wait for one.
+READ_S, WHOLE_S = 120, 600
 LONGEST_ERROR = 64 * 1024
 
 
@@ -28,13 +30,16 @@ class Upstream:
         await self._providers.close()
         await self._engines.close()
 
-    async def open(self, target: Target, path: str, sent: bytes, *, request_id: str) -> http1.Response:
-        """The target's answer, its head read, status 200; or a WireError that says what the target did."""
+    async def open(
+        self, target: Target, path: str, sent: bytes, *, request_id: str, read_s: float | None = None
+    ) -> http1.Response:
+        """The target's answer, its head read, status 200; or a WireError that says what the target did. `read_s`: the
+        silence that is borne, READ_S where it is not said."""
         headers = {"content-type": "application/json", "x-request-id": request_id}
         headers |= ADAPTERS[target.wire].headers(target.api_key)
         client = self._engines if target.deployment_id else self._providers
         try:
-            response = await client.post(target.base_url + path, sent, headers)
+            response = await client.post(target.base_url + path, sent, headers, read_s=read_s)
         except TimeoutError as error:
             raise upstream_failed(
                 f"{target.where} did not answer in time.", status=504, after=Next.ANOTHER_TARGET
@@ -52,7 +57,7 @@ async def _refusal(target: Target, response: http1.Response) -> WireError:
     error = await _error_of(response)
     message = str(error.get("message") or "")[:500]
     if error.get("type") == "exceed_context_size_error":
-        found: WireError = context_exceeded(int(error.get("n_prompt_tokens") or 0), int(error.get("n_ctx") or 0))
+        found: WireError = context_exceeded(_number(error, "n_prompt_tokens"), _number(error, "n_ctx"))
         return found
     wait = {"retry-after": response.headers["retry-after"]} if "retry-after" in response.headers else {}
     match response.status:
@@ -73,6 +78,11 @@ async def _refusal(target: Target, response: http1.Response) -> WireError:
             failed = upstream_failed(f"{target.where} failed with status {status}.")
             failed.upstream_status = status
             return failed
+
+
+def _number(error: dict[str, Any], name: str) -> int:
+    value = error.get(name)
+    return value if isinstance(value, int) else 0
 
 
 async def _error_of(response: http1.Response) -> dict[str, Any]:

@@ -5,14 +5,19 @@ from decimal import Decimal
 from typing import Any
 
 from billing.meters import (
+    OUTPUT,
     TOKENS_INPUT,
+    TOKENS_INPUT_AUDIO,
     TOKENS_INPUT_CACHE_WRITE,
     TOKENS_INPUT_CACHE_WRITE_1H,
     TOKENS_INPUT_CACHED,
     TOKENS_OUTPUT,
+    TOKENS_OUTPUT_AUDIO,
+    TOKENS_OUTPUT_REASONING,
 )
 
 CHARACTERS_PER_TOKEN = 4
+RARER_OUTPUT = OUTPUT - {TOKENS_OUTPUT.name}
 
 
 @dataclass(slots=True)
@@ -35,7 +40,9 @@ class Tally:
         self.characters += len(text or "")
 
     def openai(self, usage: Any) -> None:
-        """OpenAI's usage object: prompt tokens include the cached ones. The last one that comes counts."""
+        """OpenAI's usage object: prompt tokens include the cached, written and audio ones, completion tokens those
+        reasoned and spoken. Which of the cached are audio is not said, so those count as cached. The last one counts.
+        """
         if not isinstance(usage, dict) or _count(usage, "prompt_tokens") is None:
             return
         prompt = _count(usage, "prompt_tokens") or 0
@@ -43,15 +50,23 @@ class Tally:
         details = details if isinstance(details, dict) else {}
         cached = min(_count(details, "cached_tokens") or 0, prompt)
         written = min(_count(details, "cache_creation_tokens") or 0, prompt - cached)
+        heard = min(_count(details, "audio_tokens") or 0, prompt - cached - written)
+        output = _count(usage, "completion_tokens") or 0
+        details = usage.get("completion_tokens_details")
+        details = details if isinstance(details, dict) else {}
+        reasoned = min(_count(details, "reasoning_tokens") or 0, output)
+        spoken = min(_count(details, "audio_tokens") or 0, output - reasoned)
         self.usage = usage
         self.whole = not self.has_output or _count(usage, "completion_tokens") is not None
         self.counted_at = self.chunks
         self.counted = {
-            TOKENS_INPUT.name: prompt - cached - written,
+            TOKENS_INPUT.name: prompt - cached - written - heard,
             TOKENS_INPUT_CACHED.name: cached,
             TOKENS_INPUT_CACHE_WRITE.name: written,
-            TOKENS_OUTPUT.name: _count(usage, "completion_tokens") or 0,
+            TOKENS_OUTPUT.name: output - reasoned - spoken,
         }
+        rarer = {TOKENS_INPUT_AUDIO: heard, TOKENS_OUTPUT_REASONING: reasoned, TOKENS_OUTPUT_AUDIO: spoken}
+        self.counted |= {meter.name: count for meter, count in rarer.items() if count}
 
     def anthropic(self, usage: Any, *, final: bool) -> None:
         """Anthropic's usage object: classes are disjoint already. A stream's comes in two parts; the later wins."""
@@ -87,11 +102,14 @@ class Tally:
 
     def estimate(self) -> dict[str, Decimal]:
         """What was counted so far; else four characters a token, at least one token a chunk; never nothing."""
-        given = {meter: count for meter, count in self.counted.items() if meter != TOKENS_OUTPUT.name and count}
+        given = {meter: count for meter, count in self.counted.items() if meter not in OUTPUT and count}
         given = given or {TOKENS_INPUT.name: max(self.prompt_estimate, 1)}
         if self.has_output:
+            # Of what came after the last count nobody says which class it is: it is plain output.
+            rarer = {meter: self.counted[meter] for meter in self.counted if meter in RARER_OUTPUT}
             so_far = self.counted.get(TOKENS_OUTPUT.name, 0)
-            given[TOKENS_OUTPUT.name] = max(so_far, self.chunks, self.characters // CHARACTERS_PER_TOKEN, 1)
+            heard = max(self.chunks, self.characters // CHARACTERS_PER_TOKEN, 1) - sum(rarer.values())
+            given |= rarer | {TOKENS_OUTPUT.name: max(so_far, heard, 0 if rarer else 1)}
         return {meter: Decimal(count) for meter, count in given.items()}
 
     @property

@@ -13,6 +13,7 @@ _django = get_asgi_application()
 
 # Their models need Django set up first.
 from catalog.uploads import stream  # noqa: E402
+from deployments import watching  # noqa: E402
 from gateway import app, runtime, tracing  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ async def _live(receive: Receive, send: Send) -> None:
                 await _start()
                 await send({"type": "lifespan.startup.complete"})
             case "lifespan.shutdown":
+                await watching.close_for_this_loop()
                 await runtime.close_for_this_loop()
                 tracing.stop()
                 await send({"type": "lifespan.shutdown.complete"})
@@ -66,6 +68,7 @@ async def _live(receive: Receive, send: Send) -> None:
 async def _start() -> None:
     """Warm the runtime. If the stores are away the process still serves, and says so; the next call tries again."""
     tracing.start()
+    watching.end_streams_on_signals()
     try:
         await runtime.runtime_for_this_loop()
     except Exception:

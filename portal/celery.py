@@ -18,15 +18,29 @@ app.conf.update(
     timezone="UTC",
     beat_schedule={
         "deployments.sweep": {"task": "deployments.sweep", "schedule": 5.0, "options": {"expires": 5}},
+        "deployments.forget_old": {"task": "deployments.forget_old", "schedule": 600.0, "options": {"expires": 600}},
         "billing.sweep": {"task": "billing.sweep", "schedule": 10.0, "options": {"expires": 10}},
+        "billing.alert": {"task": "billing.alert", "schedule": 15.0, "options": {"expires": 15}},
         "billing.seal": {"task": "billing.seal", "schedule": 30.0, "options": {"expires": 30}},
         "billing.close_months": {"task": "billing.close_months", "schedule": 3600.0, "options": {"expires": 3600}},
         "billing.mail_invoices": {"task": "billing.mail_invoices", "schedule": 60.0, "options": {"expires": 60}},
         "gateway.forget_old": {"task": "gateway.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
         "catalog.sweep_uploads": {"task": "catalog.sweep_uploads", "schedule": 15.0, "options": {"expires": 15}},
         "catalog.forget_uploads": {"task": "catalog.forget_uploads", "schedule": 600.0, "options": {"expires": 600}},
+        "deployments.sweep_validations": {
+            "task": "deployments.sweep_validations",
+            "schedule": 5.0,
+            "options": {"expires": 5},
+        },
+        "deployments.forget_validations": {
+            "task": "deployments.forget_validations",
+            "schedule": 86400.0,
+            "options": {"expires": 3600},
+        },
+        "catalog.sweep_imports": {"task": "catalog.sweep_imports", "schedule": 5.0, "options": {"expires": 5}},
+        "catalog.forget_weights": {"task": "catalog.forget_weights", "schedule": 600.0, "options": {"expires": 600}},
         "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
     },
 )
 app.autodiscover_tasks()
-app.autodiscover_tasks(["catalog.uploads"])
+app.autodiscover_tasks(["catalog.uploads", "deployments.validation"])

@@ -1,6 +1,7 @@
 """All settings, from the environment, grouped by app. `scripts/up` fills in what has no default here."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -133,9 +134,11 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": env_str("LOG_FORMAT", "plain")}},
     "root": {"handlers": ["stderr"], "level": env_str("LOG_LEVEL", "INFO")},
     # A line a call is for machines; people have the request log.
-    # fontTools tells of each letter that an invoice's PDF embeds.
+    # The Hub's client would write addresses that are signed: they open what they name. fontTools tells of each letter
+    # that an invoice's PDF embeds.
     "loggers": {
         "gateway.calls": {"level": "INFO" if env_str("LOG_FORMAT", "plain") == "json" else "WARNING"},
+        "httpx2": {"level": "WARNING"},
         "fontTools": {"level": "WARNING"},
     },
 }
@@ -183,6 +186,30 @@ UPLOADS_KEEP_FREE = env_int("UPLOADS_KEEP_FREE", 1024**3)
 UPLOADS_EXPIRE_HOURS = env_int("UPLOADS_EXPIRE_HOURS", 7 * 24)
 # What a team may keep in weights and uploads together, in bytes (500 GB); 0: no limit.
 WEIGHTS_TEAM_QUOTA = env_int("WEIGHTS_TEAM_QUOTA", 500 * 10**9)
+# A bucket (S3 or what speaks its API) that keeps all content beside the disk; empty: the disk alone has it.
+WEIGHTS_S3_PREFIX = env_str("WEIGHTS_S3_PREFIX")
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+if bucket_name := env_str("WEIGHTS_S3_BUCKET"):
+    STORAGES["weights"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": bucket_name,
+            "endpoint_url": env_str("WEIGHTS_S3_ENDPOINT") or None,
+            "region_name": env_str("WEIGHTS_S3_REGION") or None,
+            "access_key": env_secret("WEIGHTS_S3_ACCESS_KEY") or None,
+            "secret_key": env_secret("WEIGHTS_S3_SECRET_KEY") or None,
+            "default_acl": None,
+            "querystring_auth": False,
+        },
+    }
+# The Hub that weights are imported from: Hugging Face's, or a mirror of it.
+HUB_URL = env_str("HUB_URL", env_str("HF_ENDPOINT", "https://huggingface.co"))
+# How many imports this portal downloads at once, and after how long without a byte one is given up, in seconds.
+IMPORTS_AT_ONCE = env_int("IMPORTS_AT_ONCE", 3)
+IMPORT_STALLED_S = env_int("IMPORT_STALLED_S", 180)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 
@@ -195,6 +222,8 @@ INVOICE_FONT = env_str("INVOICE_FONT")
 INVOICE_GRACE_HOURS = env_int("INVOICE_GRACE_HOURS", 72)
 # What is asked before a month is closed: functions of (team, begins, ends) that name each difference they find.
 INVOICE_CHECKS = ["deployments.uptime.differences"]
+# Webhooks of budget alerts may stand at private addresses and without TLS: on one's own network, say.
+PRIVATE_WEBHOOKS = env_bool("PRIVATE_WEBHOOKS")
 
 # --- deployments ------------------------------------------------------------------------------------------------
 DEPLOYMENT_BACKENDS = {
@@ -204,8 +233,16 @@ DEPLOYMENT_BACKENDS = {
     },
 }
 ENGINE_THREADS = env_int("ENGINE_THREADS", 2)
+# How long the logs of engines that have ended are kept, in days; and of how many engines of one deployment at most.
+ENGINE_LOG_DAYS = env_int("ENGINE_LOG_DAYS", 14)
+ENGINE_LOGS_KEPT = env_int("ENGINE_LOGS_KEPT", 20)
+# How many open pages one web process keeps up to date; the pages beyond that ask for themselves every few seconds.
+LIVE_VIEWERS = env_int("LIVE_VIEWERS", 200)
 # Tells the engines of this copy of the portal from those of others on the same machine.
 INSTANCE_ID = env_str("INSTANCE_ID", "dev")
+
+# Where a worker finds the portal's own /v1, for the calls of validations.
+GATEWAY_URL = env_str("GATEWAY_URL", f"http://127.0.0.1:{PORT}")
 
 # --- gateway ----------------------------------------------------------------------------------------------------
 # How long a call for a deployment that is starting or asleep is held before it is answered with 503.

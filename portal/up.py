@@ -132,6 +132,7 @@ class Portal:
                 "INSTANCE_ID": _instance(self.data_dir / "instance"),
                 "SMOLLM2_GGUF": env.get("SMOLLM2_GGUF") or embedded.smollm2_gguf(),
                 "PUBLIC_URL": env.get("PUBLIC_URL") or f"http://{shown}:{self.port}",
+                "GATEWAY_URL": env.get("GATEWAY_URL") or f"http://{shown}:{self.port}",
                 "DJANGO_SETTINGS_MODULE": "portal.settings",
                 "PYTHONUNBUFFERED": "1",
             }

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from django.core.cache import cache
 
-pytest_plugins = ["tests.append_only", "tests.running", "tests.scheduling"]
+pytest_plugins = ["tests.append_only", "tests.hubs", "tests.running", "tests.scheduling"]
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

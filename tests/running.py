@@ -17,6 +17,8 @@ import psycopg
 import pytest
 
 from portal.embedded import ROOT, free_port, smollm2_gguf
+from tests.fakes import hub
+from tests.fakes.hub import TestHub
 
 OURS = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "API_KEY_PEPPER", "FIELD_KEY", "INSTANCE_ID", "PUBLIC_URL", "HOST"}
 OURS |= {"EMBEDDED", "PYTHONDONTWRITEBYTECODE", "TEST_DATABASE_NAME", "DJANGO_SETTINGS_MODULE"}
@@ -138,10 +140,17 @@ class RunningPortal:
 
 
 @pytest.fixture(scope="session")
-def running_portal() -> Iterator[RunningPortal]:
+def portals_hub() -> Iterator[TestHub]:
+    """The Hub that the running portal imports from."""
+    with hub.running() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def running_portal(portals_hub: TestHub) -> Iterator[RunningPortal]:
     """One portal for all tests that only use it; they stand in the xdist group "portal", so one worker runs it."""
     folder = Path(tempfile.mkdtemp(prefix="modelport-run-"))
-    portal = RunningPortal(folder)
+    portal = RunningPortal(folder, env={"HUB_URL": portals_hub.url})
     try:
         portal.start()
         yield portal

@@ -1,6 +1,7 @@
 """What may be spent, the counters that every reservation and settlement moves, and the alerts on the way there."""
 
 import uuid
+from decimal import Decimal
 
 from django.db import models
 from django.db.models import Q
@@ -44,7 +45,7 @@ class Budget(models.Model):
     hard = models.BooleanField(default=True, help_text="Refuse calls and put deployments to sleep; else only tell.")
     alert_percents = models.JSONField(default=alert_percents, help_text="Whole percents, each told once a period.")
     credit_usd = models.DecimalField(
-        max_digits=38, decimal_places=18, default=0, help_text="Credits on top, as of the last look at them."
+        max_digits=38, decimal_places=18, default=Decimal(0), help_text="Credits on top, as of the last look at them."
     )
     credit_until = models.DateTimeField(null=True, help_text="From then on they count only once looked at again.")
     updated_at = models.DateTimeField(auto_now=True)

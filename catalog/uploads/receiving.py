@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Team
 from catalog.errors import BadWeights
-from catalog.models import Model
+from catalog.models import Model, Weights
 from catalog.uploads import contents, spool, storing
 from catalog.uploads.errors import Refused
 from catalog.uploads.models import Draft, Upload
@@ -203,7 +204,8 @@ def _row(pk: UUID, team: Team, wanted: Wanted, actor: str) -> tuple[Upload, list
 
 
 def _draft(team: Team, name: str, actor: str) -> Draft:
-    if Model.objects.filter(slug=storing.slug_of(team, name)).exclude(team=team).exists():
+    others = Q(weights__source_kind=Weights.SourceKind.HUB) | ~Q(team=team)
+    if Model.objects.filter(others, slug=storing.slug_of(team, name)).exists():
         raise Refused(409, f"The name {name} is taken here by another model. Choose another.")
     made, _ = Draft.objects.unfinished().get_or_create(team=team, name=name, defaults={"created_by": actor})
     draft = Draft.objects.select_for_update().get(pk=made.pk)

@@ -1,47 +1,37 @@
 """Verified files become a version of a team's weights: each content once on the disk, rows in one transaction."""
 
-import contextlib
-import errno
-import hashlib
-import os
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from catalog import versions
+from catalog import keeping, offers, versions
+from catalog import store as disk
 from catalog.lifecycle import Reason, Status
-from catalog.models import Blob, Hardware, Licence, Model, Offer, Weights
+from catalog.models import Blob, Licence, Model, Weights
 from catalog.uploads import spool
 from catalog.uploads.contents import Contents
 from catalog.uploads.models import Draft, Upload
-
-GIB = 1024**3
-ENGINES = {"gguf": "llama_cpp"}
-SPARE = 1.2
-"""What an engine needs over the weights themselves, as a factor, to be offered at all."""
 
 
 def store(draft: Draft, contents: Contents, digests: Mapping[str, str], *, base: Weights | None) -> Weights:
     """The weights entry with all its files, deployable from now on. Safe to run again after a kill at any point."""
     uploads = list(draft.uploads.filter(state=Upload.State.COMPLETE))
-    folder = Path(settings.WEIGHTS_DIR) / "sets" / str(draft.pk)
+    folder = disk.set_folder(draft.pk)
     folder.mkdir(parents=True, exist_ok=True)
     for upload in uploads:
-        _place(spool.path(upload.pk), digests[upload.filename], folder / upload.filename)
-    _sync(folder)
+        disk.place(spool.path(upload.pk), digests[upload.filename], folder / upload.filename)
+        keeping.keep(digests[upload.filename])
+    disk.sync(folder)
     path = folder / contents.first if contents.first else folder
     size = sum(upload.length for upload in uploads)
     with transaction.atomic():
         Team.objects.select_for_update(no_key=True).get(pk=draft.team_id)
-        weights = _rows(draft, contents, base=base, path=str(path), sha256=_digest_of(digests), size=size)
+        weights = _rows(draft, contents, base=base, path=str(path), sha256=disk.digest_of(digests), size=size)
         for upload in uploads:
             sha256 = digests[upload.filename]
             blob, _ = Blob.objects.get_or_create(sha256=sha256, defaults={"size_bytes": upload.length})
@@ -62,8 +52,11 @@ def is_deployable(weights: Weights) -> bool:
 
 
 def stored_bytes(team: Team) -> int:
-    """What the team's own weights take."""
-    return int(Weights.objects.of(team).kept().aggregate(total=Sum("size_bytes"))["total"] or 0)
+    """What the team's own weights take, counting what is still to come; of failed ones, what has come."""
+    kept = Weights.objects.of(team).kept()
+    whole, part = Sum("size_bytes", filter=~Q(status=Status.FAILED)), Sum("bytes_done", filter=Q(status=Status.FAILED))
+    sums = kept.aggregate(whole=whole, part=part)
+    return int(sums["whole"] or 0) + int(sums["part"] or 0)
 
 
 def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, sha256: str, size: int) -> Weights:
@@ -73,7 +66,7 @@ def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, 
         slug=slug_of(draft.team, draft.name),
         team=draft.team,
         defaults={
-            "name": draft.name, "publisher": draft.team.name, "licence": licence or _not_stated(),
+            "name": draft.name, "publisher": draft.team.name, "licence": licence or not_stated(),
             "openness": Model.Openness.OWN_WEIGHTS, "modalities": ["text"], "description": draft.notes,
             "context_tokens": context, "source": "uploaded", "source_date": datetime.now(UTC).date(),
         },
@@ -90,24 +83,25 @@ def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, 
         facts={"context_tokens": context, "tensors": len(contents.tensors)},
         status=Status.READY, reason=Reason.VERIFIED, created_by=draft.created_by,
     )  # fmt: skip
-    if not contents.is_adapter and (engine := ENGINES.get(contents.format)):
-        offer, _ = Offer.objects.update_or_create(
-            model=model, path=Offer.Path.DEPLOYABLE, defaults={"weights": weights, "engine": engine}
-        )
-        offer.hardware.set(Hardware.objects.filter(memory_gib__gte=size * SPARE / GIB))
+    offers.offer_newest(model)
     return weights
 
 
 def licence_warning(base: Model | None, chosen: Licence | None) -> str:
     """Where the chosen licence says more than the base's allows; empty where all is well or nothing is known."""
-    if base is None or chosen is None or chosen == base.licence or base.licence.commercial_use is True:
+    return licence_conflict(base.name, base.licence, chosen) if base else ""
+
+
+def licence_conflict(base_name: str, its: Licence, chosen: Licence | None) -> str:
+    """The same, of a base that is known by its name and licence alone."""
+    if chosen is None or chosen == its or its.commercial_use is True:
         return ""
-    if base.licence.commercial_use is False and chosen.commercial_use is not False:
+    if its.commercial_use is False and chosen.commercial_use is not False:
         return (
-            f"{base.name} is under {base.licence}, which does not allow commercial use. What was tuned from it stays"
+            f"{base_name} is under {its}, which does not allow commercial use. What was tuned from it stays"
             f" under those terms, whatever {chosen} says."
         )
-    return f"{base.name} is under {base.licence}, whose conditions go on to hold beside {chosen}. {base.licence.note}"
+    return f"{base_name} is under {its}, whose conditions go on to hold beside {chosen}. {its.note}"
 
 
 def slug_of(team: Team, name: str) -> str:
@@ -121,48 +115,7 @@ def context_tokens(contents: Contents) -> int | None:
     return said if isinstance(said, int) and 0 < said < 2**31 else None
 
 
-def _not_stated() -> Licence:
-    note = "Whoever uploaded it has not said under which terms it may be used."
+def not_stated() -> Licence:
+    note = "Nobody has said under which terms it may be used."
     row, _ = Licence.objects.get_or_create(slug="not-stated", defaults={"name": "Not stated", "note": note})
     return row
-
-
-def _place(source: Path, sha256: str, target: Path) -> None:
-    """The content under its digest, and under its name in the set: one file on the disk, however many names."""
-    blob = Path(settings.WEIGHTS_DIR) / "blobs" / sha256
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    if not blob.exists():
-        _link(source, blob)
-        _sync(blob.parent)
-    target.unlink(missing_ok=True)
-    _link(blob, target)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Another name for the file; a copy where the disk is another one."""
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.link(source, target)
-        except OSError as error:
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}:
-                raise
-            part = target.with_name(f"{target.name}.part")
-            shutil.copyfile(source, part)
-            _sync(part)
-            part.rename(target)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest_of(digests: Mapping[str, str]) -> str:
-    """A single file's own; of several, that of the list `digest  name`, sorted by name, as sha256sum prints it."""
-    if len(digests) == 1:
-        return next(iter(digests.values()))
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()

@@ -45,7 +45,7 @@ def _verify(draft: Draft) -> None:
     whole = contents.check_set(files)
     base = _base_weights(draft.base, is_needed=whole.is_adapter)
     if whole.is_adapter and base:
-        contents.check_fits(whole, _header_of(base))
+        contents.check_fits(whole, header_of(base))
     storing.store(draft, whole, digests, base=base)
 
 
@@ -97,13 +97,13 @@ def _base_weights(base: Model | None, *, is_needed: bool) -> Weights | None:
             raise BadWeights("A LoRA adapter needs its base model: choose it, and verify again.")
         return None
     offer = offers.deployable_offer(base)
-    found = offer.weights if offer else None
+    found = offer.weights if offer and offer.weights and offer.weights.is_ready else None
     if found is None and is_needed:
         raise BadWeights(f"{base.name} can't be deployed here, nor can an adapter for it. Bring its weights first.")
     return found
 
 
-def _header_of(weights: Weights) -> Header:
+def header_of(weights: Weights) -> Header:
     """Of weights that are here already: one file, or all files of a folder."""
     path = Path(weights.path)
     if path.is_file():

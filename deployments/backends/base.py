@@ -63,3 +63,24 @@ class Backend(Protocol):
     def log(self, name: str, *, lines: int) -> list[str]:
         """The engine's last lines, oldest first; none for an unknown name."""
         ...
+
+    def log_span(self, name: str) -> tuple[int, int]:
+        """(first, end): positions in the engine's whole output, in bytes, of what is kept of it. (0, 0) for an unknown
+        name. It is kept after the engine's death, until `forget`."""
+        ...
+
+    def log_bytes(self, name: str, *, begin: int, end: int) -> bytes:
+        """What it wrote from one position up to another, as far as that is kept."""
+        ...
+
+    def memory(self, name: str) -> int | None:
+        """How many bytes the live engine's process has in memory; None if that is not known."""
+        ...
+
+    def kept(self) -> Mapping[str, datetime]:
+        """Every name of which something is kept, dead or alive, and when something was last written there."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Drop what is kept of an engine that has ended. One that runs is left alone."""
+        ...

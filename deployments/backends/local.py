@@ -10,6 +10,7 @@ import fcntl
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -110,10 +111,57 @@ class LocalBackend:
             with (self._root / name / "engine.log").open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - LONGEST_LINE * lines))
-                found = file.read().decode(errors="replace").splitlines()[-lines:]
+                found = self._without_key(name, file.read()).decode(errors="replace").splitlines()[-lines:]
         except FileNotFoundError:
             return []
         return [line[:LONGEST_LINE] for line in found]
+
+    def log_span(self, name: str) -> tuple[int, int]:
+        end, size = self._log_end(name)
+        aside = _size(self._root / name / "engine.log.1")
+        return end - size - aside, end
+
+    def log_bytes(self, name: str, *, begin: int, end: int) -> bytes:
+        last, size = self._log_end(name)
+        turn = last - size
+        before = _slice(
+            self._root / name / "engine.log.1", begin=begin - turn, end=min(end, turn) - turn, from_end=True
+        )
+        now = _slice(self._root / name / "engine.log", begin=max(begin, turn) - turn, end=end - turn)
+        return self._without_key(name, before + now)
+
+    def memory(self, name: str) -> int | None:
+        run = _read(self._root / name / "run.json")
+        if run is None or (self._root / name / "exit.json").exists() or not self._is(run["engine"]):
+            return None
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(run["engine"]["pid"]).memory_info().rss)
+        return None
+
+    def kept(self) -> Mapping[str, datetime]:
+        found: dict[str, datetime] = {}
+        for folder in self._root.glob("r-*"):
+            with contextlib.suppress(OSError):
+                found[folder.name] = max(_moment(path.stat().st_mtime) for path in (folder, *folder.iterdir()))
+        return found
+
+    def forget(self, name: str) -> None:
+        if self._processes(name):
+            return
+        shutil.rmtree(self._root / name, ignore_errors=True)
+
+    def _without_key(self, name: str, output: bytes) -> bytes:
+        """As long as before, so that positions stay what they are."""
+        with contextlib.suppress(OSError):
+            key = (self._root / name / "key").read_bytes().strip()
+            return output.replace(key, b"*" * len(key)) if key else output
+        return output
+
+    def _log_end(self, name: str) -> tuple[int, int]:
+        """How many bytes the engine has written in all, and how many of them stand in engine.log."""
+        size = _size(self._root / name / "engine.log")
+        at = _read(self._root / name / "log_at")
+        return (at["bytes"] if at else 0) + size, size
 
     def _spawn(self, spec: LaunchSpec, folder: Path) -> None:
         tag = f"--tag={self._instance}:{spec.name}"
@@ -250,6 +298,27 @@ def _locked(folder: Path) -> Iterator[None]:
 def _write_secret(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _slice(path: Path, *, begin: int, end: int, from_end: bool = False) -> bytes:
+    """Bytes of a file by position, or none if it lacks them; `from_end`: positions are negative, 0 is its end."""
+    shift = _size(path) if from_end else 0
+    begin, end = max(0, begin + shift), end + shift
+    if end <= begin:
+        return b""
+    try:
+        with path.open("rb") as file:
+            file.seek(begin)
+            return file.read(end - begin)
+    except FileNotFoundError:
+        return b""
 
 
 def _read(path: Path) -> dict[str, Any] | None:

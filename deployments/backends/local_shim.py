@@ -5,7 +5,8 @@ engine dies with its shim (Linux), so nothing is left if the shim itself is kill
 
     python -S -E local_shim.py --tag=INSTANCE:NAME FOLDER ARGV...
 
-In FOLDER: run.json once the engine is started, its mtime renewed every second; exit.json once it has ended; engine.log.
+In FOLDER: run.json once the engine is started, its mtime renewed every second; exit.json once it has ended; engine.log,
+before it engine.log.1, and in log_at how many bytes of output came before engine.log's first.
 SIGTERM is passed on to the engine, which is killed if it is still there three seconds later.
 """
 
@@ -48,7 +49,7 @@ def main() -> int:
     exited_at = started_at + (time.monotonic() - began)
     asked = bool(asked_at) or code == -signal.SIGTERM
     write("exit.json", {"code": code, "started_at": started_at, "exited_at": exited_at, "asked": asked})
-    os.unlink("key")
+    forget_key()
     return 0
 
 
@@ -162,7 +163,31 @@ def keep_log_small() -> None:
     # On a full disk the old lines are what can be spared.
     with contextlib.suppress(OSError), open("engine.log", "rb") as full, open("engine.log.1", "wb") as aside:
         aside.write(full.read())
+    begins = log_begins() + os.path.getsize("engine.log")
     os.truncate("engine.log", 0)
+    with contextlib.suppress(OSError):
+        write("log_at", {"bytes": begins})
+
+
+def log_begins() -> int:
+    try:
+        with open("log_at", encoding="utf-8") as file:
+            return int(json.load(file)["bytes"])
+    except FileNotFoundError:
+        return 0
+
+
+def forget_key() -> None:
+    """The key is of no use any more; what is kept of the engine must not hold it, should it have been written there."""
+    with open("key", "rb") as file:
+        key = file.read().strip()
+    os.unlink("key")
+    for name in ("engine.log", "engine.log.1"):
+        with contextlib.suppress(OSError), open(name, "r+b") as log:
+            text = log.read()
+            if key and key in text:
+                log.seek(0)
+                log.write(text.replace(key, b"*" * len(key)))
 
 
 def write(name: str, content: "dict[str, object]") -> None:

@@ -14,6 +14,7 @@ from gateway.protocols.asked import (
     model_of,
     number,
     only_own_media,
+    size_beside,
     size_of,
     whole,
 )
@@ -51,7 +52,8 @@ def _asked(body: dict[str, Any], *, max_tokens: int | None, stream: bool) -> Ask
             )
         part_size, part_extra = _check_content(message.get("content"), f"messages.{index}.content")
         size, extra = size + part_size, extra + part_extra + TOKENS_PER_MESSAGE
-    size += size_of(list_of_objects(body, "tools"))
+    list_of_objects(body, "tools")
+    size += size_beside(body, "messages", "system")
     return Asked(model=model, stream=stream, max_tokens=max_tokens, prompt_bytes=size, extra_tokens=extra)
 
 

@@ -15,6 +15,7 @@ from gateway.protocols.asked import (
     number,
     only_data_url,
     only_own_media,
+    size_beside,
     size_of,
     whole,
 )
@@ -29,19 +30,15 @@ def check_chat(body: dict[str, Any]) -> Asked:
     """Check what we read of a chat/completions body; WireError 400 with `param` for the first thing that is wrong."""
     model = model_of(body)
     text_bytes, extra = _check_messages(body.get("messages"))
-    limits = [whole(body, name, 1, MOST_TOKENS) for name in ("max_tokens", "max_completion_tokens")]
     choices, stream, include_usage = _common(body)
-    tools = list_of_objects(body, "tools")
+    list_of_objects(body, "tools")
     return Asked(
         model=model,
         stream=stream,
         include_usage=include_usage,
-        max_tokens=max((limit for limit in limits if limit), default=None),
+        max_tokens=_bound(body),
         choices=choices,
-        prompt_bytes=text_bytes
-        + size_of(tools)
-        + size_of(body.get("functions"))
-        + size_of(body.get("response_format")),
+        prompt_bytes=text_bytes + size_beside(body, "messages"),
         extra_tokens=extra,
     )
 
@@ -61,9 +58,9 @@ def check_completion(body: dict[str, Any]) -> Asked:
         model=model,
         stream=stream,
         include_usage=include_usage,
-        max_tokens=whole(body, "max_tokens", 1, MOST_TOKENS),
+        max_tokens=_bound(body),
         choices=max(choices, best_of) * several,
-        prompt_bytes=bytes_of(prompt) or size_of(prompt),
+        prompt_bytes=(bytes_of(prompt) or size_of(prompt)) + size_beside(body, "prompt"),
         extra_tokens=TOKENS_PER_MESSAGE * several,
     )
 
@@ -77,8 +74,14 @@ def check_embedding(body: dict[str, Any]) -> Asked:
         raise bad_request(f"`input` may hold at most {MOST_INPUTS} texts.", param="input", code="invalid_value")
     whole(body, "dimensions", 1, MOST_TOKENS)
     several = len(given) if isinstance(given, list) else 1
-    size = bytes_of(given) or size_of(given)
+    size = (bytes_of(given) or size_of(given)) + size_beside(body, "input")
     return Asked(model=model, prompt_bytes=size, extra_tokens=TOKENS_PER_MESSAGE * several, has_output=False)
+
+
+def _bound(body: dict[str, Any]) -> int | None:
+    """The larger of both names: which one counts is the target's choice, also where only one of them is in its API."""
+    limits = [whole(body, name, 1, MOST_TOKENS) for name in ("max_tokens", "max_completion_tokens")]
+    return max((limit for limit in limits if limit), default=None)
 
 
 def _common(body: dict[str, Any]) -> tuple[int, bool, bool]:

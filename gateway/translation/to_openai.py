@@ -12,7 +12,8 @@ TAKEN = frozenset(
         "thinking", "output_config", "service_tier", "container", "context_management", "mcp_servers", "betas",
     }
 )  # fmt: skip
-UNTRANSLATABLE = ("container", "context_management", "mcp_servers")
+# The last ones are no fields of a Messages body: they would ask the target for more than was reserved.
+UNTRANSLATABLE = ("container", "context_management", "mcp_servers", "n", "best_of", "max_completion_tokens")
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 # What only its own author can read again: it is left out of the history.
 DROPPED = ("thinking", "redacted_thinking")

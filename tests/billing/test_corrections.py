@@ -8,12 +8,13 @@ import pytest
 from django.core.management import call_command
 from django.db import Error, connection, transaction
 from django.db.models import Sum
+from django.test import Client
 
 from accounts.models import Team
 from billing import corrections, credits, periods, pricing, rerating
 from billing.errors import BadCorrection
 from billing.models import Budget, Counter, CreditGrant, Discount, LedgerEntry, Rerating, Spend
-from tests.factories.accounts import TeamFactory, UserFactory
+from tests.factories.accounts import MembershipFactory, TeamFactory, UserFactory
 from tests.factories.billing import NOVEMBER, billed, budget
 
 pytestmark = pytest.mark.django_db
@@ -176,7 +177,7 @@ def test_credits_cover_a_month_exactly_the_one_that_expires_first_before_the_oth
         credits.apply(team, periods.month_at(NOW, "UTC"))
 
 
-def test_eighteen_decimals_of_cost_are_covered_to_the_last() -> None:
+def test_eighteen_decimals_of_cost_are_covered_to_the_last(client: Client) -> None:
     team = TeamFactory()
     month = periods.month_named("2026-03", "UTC")
     credits.grant(team, name="all", usd=D("999999999999.99"), actor="a", starts_at=month.begins)
@@ -187,6 +188,8 @@ def test_eighteen_decimals_of_cost_are_covered_to_the_last() -> None:
     (row,) = credits.apply(team, month, now=month.ends)
     assert row.amount == D("-7.407407217323210987")
     assert total(team) == 0
+    client.force_login(MembershipFactory(team=team).user)
+    assert client.get("/billing/?month=2026-03").context["cost"] == 0
 
 
 def test_a_credit_widens_the_budget_until_it_expires() -> None:

@@ -33,7 +33,8 @@ def answer() -> "tuple[str, bytes]":
     time.sleep(asked.answer_s)
     with open("calls.log", "a", encoding="utf-8") as file:
         file.write("1\n")
-    message = {"role": "assistant", "content": f"I am {os.getpid()}"}
+    said = asked.answers.replace("_", " ") or f"I am {os.getpid()}"
+    message = {"role": "assistant", "content": said}
     usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
     return "200 OK", json.dumps({"id": "c", "object": "chat.completion", "choices": choices, "usage": usage}).encode()
@@ -54,11 +55,16 @@ parser.add_argument("--answer-s", type=float, default=0.0)
 parser.add_argument("--exit-after-s", type=float)
 parser.add_argument("--deaf", action="store_true", help="ignores SIGTERM")
 parser.add_argument("--refuse", action="store_true", help="answers prompts with 500")
+parser.add_argument("--answers", default="", help="what it answers to every prompt")
 parser.add_argument("--says", default="", help="a last line before it exits at once")
+parser.add_argument("--tell-key", action="store_true", help="writes its key into its log")
 parser.add_argument("--asked", default="", help="what the real engine would have been asked for")
 asked = parser.parse_args()
 with open(asked.key_file, encoding="utf-8") as file:
-    print("has a key of", len(file.read()), "characters", flush=True)
+    key = file.read()
+    print("has a key of", len(key), "characters", flush=True)
+if asked.tell_key:
+    print("the key is", key, flush=True)
 print("portal secrets in its environment:", "SECRET_KEY" in os.environ or "DATABASE_URL" in os.environ, flush=True)
 if asked.says:
     print(asked.says.replace("_", " "), flush=True)

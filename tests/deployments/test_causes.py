@@ -1,9 +1,12 @@
 """The name of a failure and the line that says it, from real engines' words."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
-from deployments import causes
-from deployments.lifecycle import NEXT_STEPS, Reason
+from deployments import causes, remedies
+from deployments.lifecycle import FURTHER_STEPS, NEXT_STEPS, Reason, Step
 
 LINES = [
     ("ggml_aligned_malloc: insufficient memory (attempted to allocate 98304.00 MB)", 1, Reason.OUT_OF_MEMORY),
@@ -47,5 +50,28 @@ def test_weights_larger_than_the_memory_are_told_with_both_numbers() -> None:
     assert causes.too_large(1024, 4) is None
 
 
-def test_each_named_cause_has_a_next_step() -> None:
-    assert {reason for _, _, reason in LINES if reason} | {Reason.NO_CAPACITY, Reason.START_TIMEOUT} <= set(NEXT_STEPS)
+def test_each_reason_to_fail_for_has_a_next_step_that_can_be_pressed() -> None:
+    failing = {reason for reason, _ in causes.SIGNS} | causes.FINAL | _said_with_failed()
+    assert {Reason.NO_CAPACITY, Reason.NO_WORKER, Reason.START_TIMEOUT, Reason.CRASH_LOOP} <= failing
+    assert failing <= set(NEXT_STEPS), failing - set(NEXT_STEPS)
+    for reason in failing:
+        step, text = NEXT_STEPS[reason]
+        assert step in Step
+        assert text.endswith(".")
+        assert set(FURTHER_STEPS.get(reason, ())) <= set(Step) - {step}
+        assert {step, *FURTHER_STEPS.get(reason, (Step.LOG,))} & {*remedies.DONE_HERE, Step.SETTINGS, Step.LOG}
+
+
+def _said_with_failed() -> set[Reason]:
+    """Every Reason.X that the code writes in one call with Status.FAILED: Move(Status.FAILED, Reason.NO_WORKER)."""
+    found = set()
+    for path in Path(causes.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args and "FAILED" in _named(node.args[0], "Status"):
+                found |= {Reason[name] for name in _named(node, "Reason")}
+    return found
+
+
+def _named(node: ast.AST, of: str) -> set[str]:
+    parts = (one for one in ast.walk(node) if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name))
+    return {one.attr for one in parts if isinstance(one.value, ast.Name) and one.value.id == of}

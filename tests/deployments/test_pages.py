@@ -47,17 +47,6 @@ def test_two_clicks_on_deploy_make_one(client: Client) -> None:
     assert Deployment.objects.count() == 1
 
 
-def test_the_page_says_what_it_is_and_polls_until_it_is_over(client: Client) -> None:
-    client.force_login(MembershipFactory().user)
-    page = client.post("/deployments/new?model=smollm2-135m-instruct", FORM, follow=True)
-    assert "hx-get" in page.content.decode()
-    Deployment.objects.update(status=Status.STOPPED)
-    deployment = Deployment.objects.get()
-    part = client.get(f"/deployments/{deployment.pk}/", headers={"hx-request": "true"}).content.decode()
-    assert "hx-trigger" not in part
-    assert "<html" not in part
-
-
 @pytest.mark.parametrize("role", [Role.BILLING, Role.VIEWER])
 def test_some_roles_may_look_but_not_deploy_or_stop(client: Client, role: Role) -> None:
     membership = MembershipFactory(role=role)
@@ -119,39 +108,6 @@ def test_the_api_makes_changes_and_stops(client: Client) -> None:
     assert api(client, key, "DELETE", path).status_code == 202
     assert api(client, key, "GET", path).json()["status"] == "stopping"
     assert api(client, key, "GET", f"/{uuid.uuid4()}").status_code == 404
-
-
-def test_the_list_takes_as_many_queries_for_ten_as_for_one(client: Client, django_assert_max_num_queries: Any) -> None:
-    membership = MembershipFactory()
-    model, hardware = smollm2()
-    client.force_login(membership.user)
-    for number in range(10):
-        operations.deploy(membership.team, model=model, hardware=hardware, actor="t", name=f"d{number}")
-    with django_assert_max_num_queries(12):
-        assert client.get("/deployments/").status_code == 200
-
-
-def test_the_history_is_sent_again_only_when_it_has_changed(client: Client) -> None:
-    client.force_login(MembershipFactory().user)
-    client.post("/deployments/new?model=smollm2-135m-instruct", FORM)
-    deployment = Deployment.objects.get()
-    seen = client.get(f"/deployments/{deployment.pk}/").context["seen"]
-    ask = f"/deployments/{deployment.pk}/?part=history&seen={seen}"
-    assert client.get(ask, headers={"hx-request": "true"}).status_code == 204
-    deployment.transition(Status.STOPPING, since=Status.PENDING, reason=Reason.STOP_ASKED)
-    part = client.get(ask, headers={"hx-request": "true"})
-    assert part.status_code == 200
-    assert "Stop was asked for" in part.content.decode()
-
-
-def test_the_list_polls_while_something_lives(client: Client) -> None:
-    client.force_login(MembershipFactory().user)
-    client.post("/deployments/new?model=smollm2-135m-instruct", FORM)
-    rows = client.get("/deployments/", headers={"hx-request": "true"}).content.decode()
-    assert rows.strip().startswith("<tbody")
-    assert "hx-trigger" in rows
-    Deployment.objects.update(status=Status.STOPPED)
-    assert "hx-trigger" not in client.get("/deployments/", headers={"hx-request": "true"}).content.decode()
 
 
 def test_hardware_that_no_backend_offers_is_shown_with_the_reason(client: Client) -> None:

@@ -5,10 +5,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from deployments import reconcile
+from deployments import orphans, reconcile
 from deployments.lifecycle import Status
-from deployments.models import Deployment, Replica
+from deployments.models import Deployment, Orphan, Replica
 from tests.deployments.portals import Portal
+from tests.deployments.processes import wait_until
 from tests.factories.accounts import TeamFactory
 from tests.factories.deployments import smollm2
 
@@ -57,3 +58,21 @@ def test_a_sweep_finds_the_one_that_died_among_those_that_did_not(small_portal: 
     assert reconcile.sweep() == [rows[1].pk]
     statuses = [Deployment.objects.get(pk=row.pk).status for row in rows]
     assert statuses == [Status.READY, Status.STARTING, Status.READY]
+
+
+def test_an_orphan_is_removed_and_reported_once(small_portal: Portal) -> None:
+    row = small_portal.awake("a")
+    replica = small_portal.live(row)[0]
+    Replica.objects.filter(pk=replica.pk).update(exited_at=timezone.now())
+    Deployment.objects.filter(pk=row.pk).update(status=Status.ASLEEP)
+    reconcile.sweep()
+    orphan = Orphan.objects.get()
+    assert (orphan.name, orphan.backend) == (replica.name, "local")
+    assert orphan.ran_since
+    assert orphan.ran_since <= orphan.found_at
+    assert orphan.belonged_to == f"{row.endpoint_model}, whose row had ended"
+    wait_until(lambda: not small_portal.engines())
+    reconcile.sweep()
+    orphan.refresh_from_db()
+    assert orphan.gone_at
+    assert orphans.removed() == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from catalog import starter_catalog
-from catalog.models import Model
+from catalog.models import Hardware, Model
 
 
 def load_starter() -> int:
@@ -14,3 +14,7 @@ def load_starter() -> int:
 def model(slug: str) -> Model:
     found = Model.objects.filter(slug=slug).first()
     return found or pytest.fail(f"the starter catalog has no {slug}")
+
+
+def hardware(slug: str) -> Hardware:
+    return Hardware.objects.get(slug=slug)

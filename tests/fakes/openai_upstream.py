@@ -76,6 +76,9 @@ class Provider(Metered):
             case "too-long":
                 error = {"type": "exceed_context_size_error", "n_prompt_tokens": 5000, "n_ctx": 2048, "message": "x"}
                 return web.json_response({"error": error}, status=400)
+            case "odd":
+                error = {"type": "exceed_context_size_error", "n_prompt_tokens": "many", "n_ctx": [], "message": "x"}
+                return web.json_response({"error": error}, status=400)
         if body["model"] in {"slow", "stalled"}:
             await asyncio.sleep(0.7 if body["model"] == "slow" else 3)
         if body.get("stream"):

@@ -30,7 +30,7 @@ PRICES = {"tokens.input": "0.000005", "tokens.input.cached": "0.0000005", "token
 CLAUDE_PRICES = PRICES | {"tokens.input.cache_write": "0.00000625"}
 CLAUDES = ["good", "no-usage", "cut", "garbage", "no-done", "endless", "busy", "broken", "html", "overloaded"]
 MODELS = ["good", "no-usage", "twice", "cut", "garbage", "no-done", "endless", "busy", "broken", "html", "too-long"]
-MODELS += ["slow", "stalled", "long", "greedy", "stillborn", "org/slashed"]
+MODELS += ["slow", "stalled", "long", "greedy", "stillborn", "org/slashed", "odd"]
 
 
 @dataclass

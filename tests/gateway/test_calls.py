@@ -1,5 +1,6 @@
 """Calls through a real gateway, with the real SDK, to a provider that behaves or does not."""
 
+import asyncio
 import collections
 import time
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from openai import APIError, APIStatusError, OpenAI, RateLimitError
 
 from accounts import keys
 from billing.models import Budget, LedgerEntry, Reservation, Spend, UsageEvent
+from gateway import completions
+from gateway.auth import Caller
+from gateway.runtime import close_for_this_loop, runtime_for_this_loop
 from tests.factories.accounts import TeamFactory
 from tests.gateway.conftest import Gateway
 
@@ -124,6 +128,21 @@ def test_a_client_that_hangs_up_cancels_the_upstream_and_pays_for_what_came(gate
     event = UsageEvent.objects.get()
     assert event.quality == "estimated"
     assert 3 <= int(event.quantities["tokens.output"]) < 100
+
+
+async def _dropped(gateway: Gateway) -> None:
+    runtime = await runtime_for_this_loop()
+    caller = Caller(gateway.team.pk, gateway.team.slug, gateway.team.time_zone, "dropped")
+    body = {"model": "endless", "messages": ASK, "stream": True}
+    stream: Any = (await completions.chat(runtime, caller, body, "req_dropped")).stream
+    await stream.aclose()
+    await asyncio.get_running_loop().run_in_executor(None, wait_for, lambda: gateway.provider.gone == 1)
+    await close_for_this_loop()
+
+
+def test_a_stream_that_nobody_begins_to_read_is_cancelled_upstream_and_billed(gateway: Gateway) -> None:
+    asyncio.run(_dropped(gateway))
+    assert UsageEvent.objects.get().quality == "estimated"
 
 
 def test_sixty_calls_twenty_at_a_time_leave_a_ledger_equal_to_what_came(gateway: Gateway) -> None:
@@ -248,6 +267,12 @@ def test_a_bad_body_gets_a_clear_error_and_no_bill(
 def test_a_context_that_is_too_long_is_told_with_both_numbers(gateway: Gateway) -> None:
     with pytest.raises(APIStatusError, match=r"2048.*5000") as failure:
         gateway.client.chat.completions.create(model="too-long", messages=ASK)
+    assert (failure.value.status_code, failure.value.code) == (400, "context_length_exceeded")
+
+
+def test_a_refusal_with_odd_numbers_in_it_is_no_error_of_ours(gateway: Gateway) -> None:
+    with pytest.raises(APIStatusError) as failure:
+        gateway.client.chat.completions.create(model="odd", messages=ASK)
     assert (failure.value.status_code, failure.value.code) == (400, "context_length_exceeded")
 
 

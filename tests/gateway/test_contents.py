@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 from django.db import connection
 from django.test import Client
@@ -105,6 +106,30 @@ def test_only_owners_and_admins_turn_it_on_and_off_deletes_at_once(gateway: Gate
     assert not RequestContent.objects.exists()
 
 
+def test_a_call_that_ends_after_it_was_turned_off_is_not_kept(gateway: Gateway) -> None:
+    contents.turn_on(gateway.team, days=3, actor="a")
+    asked: Any = {"model": "long", "messages": [{"role": "user", "content": SECRET}], "stream": True}
+    chunks = gateway.client.chat.completions.create(**asked)
+    next(iter(chunks))
+    contents.turn_off(gateway.team, actor="a")
+    list(chunks)
+    wait_for(RequestRecord.objects.exists)
+    assert not RequestContent.objects.exists()
+
+
+def test_a_team_that_is_gone_does_not_stop_the_log_of_the_others(gateway: Gateway) -> None:
+    for team in (gone := TeamFactory(), gateway.team):
+        contents.turn_on(team, days=3, actor="a")
+    _, key = keys.issue(gone, name="last words")
+    with httpx.Client(base_url=gateway.url) as client:
+        body = {"model": "nothing", "messages": [{"role": "user", "content": SECRET}]}
+        client.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+    gone.delete()
+    ask(gateway)
+    wait_for(RequestRecord.objects.filter(team=gateway.team).exists)
+    assert [row.team for row in RequestContent.objects.all()] == [gateway.team]
+
+
 def test_a_kept_prompt_is_forgotten_after_its_teams_days(transactional_db: None) -> None:
     patient, quick, off = TeamFactory(), TeamFactory(), TeamFactory()
     contents.turn_on(patient, days=30, actor="a")
@@ -117,7 +142,8 @@ def test_a_kept_prompt_is_forgotten_after_its_teams_days(transactional_db: None)
 
 
 def test_a_long_call_is_cut_and_says_so() -> None:
-    content = contents.Content(b"x" * (contents.LARGEST + 1))
+    content = contents.Content.of({"x": "y" * contents.LARGEST})
+    assert len(content.prompt) == contents.LARGEST
     for _ in range(3):
         content.add(b"y" * contents.LARGEST)
     assert sum(map(len, content.parts)) == contents.LARGEST

@@ -128,6 +128,29 @@ async def test_a_kept_connection_that_was_closed_is_replaced_and_a_fresh_one_is_
     assert len(upstream.requests) == 3
 
 
+async def test_a_request_that_closes_every_connection_is_sent_twice_at_most() -> None:
+    many, came = 20, asyncio.Event()
+
+    async def says(peer: Peer, nth: int) -> None:
+        if nth > many:
+            peer[1].close()
+            return
+        if nth == many:
+            came.set()
+        await came.wait()
+        peer[1].write(WHOLE)
+
+    async def read(post: Callable[[], Awaitable[http1.Response]]) -> bytes:
+        async with await post() as response:
+            return await response.read()
+
+    async with asked(says) as (upstream, post):
+        await asyncio.gather(*(read(post) for _ in range(many)))
+        with pytest.raises(http1.BrokenOff):
+            await post()
+    assert len(upstream.requests) == many + 2
+
+
 async def test_an_answer_that_was_begun_is_not_asked_for_again() -> None:
     async def says(peer: Peer, nth: int) -> None:
         peer[1].write(WHOLE if nth == 1 else b"HTTP/1.1 200")

@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
+from django.db import connection
 
-from billing.batching import Batcher
+from billing.batching import Batcher, conninfo_from_settings
 from billing.errors import DatabaseDown
 from billing.models import Reservation, UsageEvent
 from gateway.models import StoredAnswer
@@ -17,6 +19,7 @@ from tests.gateway.test_calls import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ASK: list[Any] = [{"role": "user", "content": "Count to three."}]
+WAIT_TO_KEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%gateway_storedanswer%'"
 PATHS = {
     "/v1/chat/completions": {"model": "good", "messages": ASK},
     "/v1/completions": {"model": "good", "prompt": "x"},
@@ -100,6 +103,28 @@ def test_an_answer_that_was_kept_is_billed_even_if_its_settlement_fails(gateway:
     assert "billed later" in first.text
     assert _post(gateway, "/v1/chat/completions", body, "k").headers["x-modelport-replayed"] == "true"
     assert Reservation.objects.get().state == "open", "the sweep bills it"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_cannot_be_kept_is_delivered_because_it_is_billed(gateway: Gateway, stream: bool) -> None:
+    body = {"model": "slow", "messages": ASK, "stream": stream}
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(conninfo_from_settings()) as other:
+        answer = pool.submit(_post, gateway, "/v1/chat/completions", body, "k")
+        wait_for(lambda: len(gateway.provider.calls) == 1)
+        other.execute("LOCK TABLE gateway_storedanswer")
+        wait_for(_cut_who_waits)
+        other.rollback()
+        assert answer.result().status_code == 200
+    assert "three" in answer.result().text
+    assert UsageEvent.objects.get().quality == "measured"
+    assert "error" not in answer.result().text
+    assert not StoredAnswer.objects.filter(status=200).exists()
+
+
+def _cut_who_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_terminate_backend(pid) FROM ({WAIT_TO_KEEP}) waiting")  # noqa: S608 - no input
+        return cursor.rowcount > 0
 
 
 def test_many_at_once_make_one_call(gateway: Gateway) -> None:

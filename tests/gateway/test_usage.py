@@ -41,3 +41,25 @@ def test_a_tool_without_a_name_is_never_forced(function: dict[str, object]) -> N
     adapter = PlatformAdapter()
     assert "tools" in adapter.native_body("chat", chat, max_tokens=None)
     adapter.native_source("chat", chat, Tally(1), "here")
+
+
+def test_reasoned_and_audio_tokens_are_classes_of_their_own_and_all_classes_are_disjoint() -> None:
+    tally = Tally(9)
+    details = {"cached_tokens": 30, "audio_tokens": 20}
+    tally.openai(
+        {
+            "prompt_tokens": 100, "completion_tokens": 50, "prompt_tokens_details": details,
+            "completion_tokens_details": {"reasoning_tokens": 32, "audio_tokens": 8},
+        }
+    )  # fmt: skip
+    quantities = {meter: int(count) for meter, count in tally.quantities().items() if count}
+    assert quantities == {
+        "tokens.input": 50, "tokens.input.cached": 30, "tokens.input.audio": 20, "tokens.output": 10,
+        "tokens.output.reasoning": 32, "tokens.output.audio": 8,
+    }  # fmt: skip
+    assert tally.tokens == 150
+    tally.delivered("and more")
+    assert sum(count for meter, count in tally.estimate().items() if meter.startswith("tokens.output")) == 50
+    odd = Tally(9)
+    odd.openai({"prompt_tokens": 1, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 9}})
+    assert odd.quantities()["tokens.output.reasoning"] == 5, "a class is never more than the whole"

@@ -1,5 +1,6 @@
 """Both wires, in what goes wrong and in the small print: errors in each one's shape, broken streams, lists, counts."""
 
+import base64
 import json
 import time
 from decimal import Decimal
@@ -225,13 +226,25 @@ def test_a_stream_that_dies_before_its_first_byte_is_tried_again_and_not_billed(
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/chat/completions", {"n_predict": 5}, "n_predict"),
+    ("/v1/chat/completions", {"n_cmpl": 4}, "n_cmpl"),
+    ("/v1/chat/completions", {"models": ["a-dear-one"]}, "models"),
+    ("/v1/chat/completions", {"fallbacks": [{"model": "a-dear-one"}]}, "fallbacks"),
+    ("/v1/chat/completions", {"plugins": [{"id": "web"}]}, "plugins"),
+    ("/v1/messages", {"model": "good", "n": 16}, "n: "),
+    ("/v1/messages", {"model": "good", "best_of": 16}, "best_of"),
+    ("/v1/messages", {"model": "good", "max_completion_tokens": 100_000}, "max_completion_tokens"),
     ("/v1/chat/completions", {"web_search_options": {"x": 1}}, "web_search_options"),
     ("/v1/chat/completions", {"service_tier": "priority"}, "service_tier"),
+    ("/v1/messages", {"inference_geo": "us"}, "inference_geo: "),
     ("/v1/messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
         {"type": "input_audio", "input_audio": {"data": "http://169.254.169.254/x"}}]}]}, "messages[0].content[0]"),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
         {"type": "input_video", "input_video": {"url": "https://x"}}]}]}, "messages[0].content[0]"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+        {"type": "video_url", "video_url": {"url": " " * 9 + "http://169.254.169.254/"}}]}]}, "messages[0].content[0]"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+        {"type": "video_url", "video_url": {"url": "\0ht\ntp\t://169.254.169.254/"}}]}]}, "messages[0].content[0]"),
     ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "document", "source": {
         "type": "content", "content": [IMAGE]}}]}]}, "messages.0.content.0.source"),
 ]  # fmt: skip
@@ -246,6 +259,12 @@ def test_what_would_cost_or_fetch_more_than_is_seen_is_refused(
     assert param in answer.text
     assert not gateway.provider.calls
     assert not gateway.claude.calls
+
+
+def test_a_recording_in_base64_is_no_address(gateway: Gateway) -> None:
+    audio = {"data": base64.b64encode(b"\xff\xfb\x90").decode(), "format": "mp3"}
+    messages = [{"role": "user", "content": [{"type": "input_audio", "input_audio": audio}]}]
+    assert _post(gateway, "/v1/chat/completions", {"model": "good", "messages": messages}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
@@ -270,11 +289,28 @@ def test_a_name_that_no_log_can_hold_does_not_stop_the_log(gateway: Gateway) -> 
     wait_for(lambda: RequestRecord.objects.count() == 3)
 
 
-def test_the_larger_of_two_bounds_is_what_a_budget_holds(gateway: Gateway) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_the_larger_of_two_bounds_is_what_a_budget_holds(gateway: Gateway, path: str) -> None:
     Budget.objects.create(team=gateway.team, usd=Decimal("0.05"))
     both = {"max_tokens": 1, "max_completion_tokens": 100_000}
-    answer = _post(gateway, "/v1/chat/completions", {"model": "good", "messages": ASK} | both)
+    answer = _post(gateway, path, {"model": "good", "messages": ASK, "prompt": "x"} | both)
     assert answer.json()["error"]["code"] == "insufficient_quota"
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {"system": "x" * 100_000}),
+        ("/v1/chat/completions", {"documents": [{"text": "x" * 100_000}]}),
+        ("/v1/messages", {"output_config": {"format": {"type": "json_schema", "schema": {"d": "x" * 100_000}}}}),
+    ],
+)
+def test_what_is_only_forwarded_is_held_against_a_budget_as_prompt(
+    gateway: Gateway, path: str, more: dict[str, Any]
+) -> None:
+    Budget.objects.create(team=gateway.team, usd=Decimal("0.05"))
+    assert _post(gateway, path, GOOD | more).status_code == 429
+    assert not gateway.claude.calls
 
 
 # --- the small print --------------------------------------------------------------------------------------------
@@ -359,12 +395,22 @@ def _post(gateway: Gateway, path: str, body: dict[str, Any]) -> httpx.Response:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_target_that_stalls_is_given_up_and_not_billed(gateway: Gateway, monkeypatch: Any, stream: bool) -> None:
     monkeypatch.setattr(upstream, "READ_S", 0.3)
+    monkeypatch.setattr(upstream, "WHOLE_S", 0.3)
     with serving() as url:
         body = {"model": "stalled", "messages": ASK, "stream": stream}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=gateway.headers, timeout=30)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_error")
     assert not UsageEvent.objects.exists()
     assert not Reservation.objects.filter(state="open").exists()
+
+
+def test_a_whole_answer_may_take_longer_than_a_stream_may_be_silent(gateway: Gateway, monkeypatch: Any) -> None:
+    monkeypatch.setattr(upstream, "READ_S", 0.3)
+    with serving() as url:
+        body = {"model": "slow", "messages": ASK}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=gateway.headers, timeout=30)
+    assert answer.status_code == 200
+    assert UsageEvent.objects.get().quality == "measured"
 
 
 def test_a_target_that_nobody_listens_at_is_told_and_not_billed(gateway: Gateway) -> None:

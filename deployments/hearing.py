@@ -1,4 +1,4 @@
-"""Hears at once that a deployment has changed, over a connection of its own to PostgreSQL."""
+"""Hears at once which deployment has changed, over a connection of its own to PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -16,9 +16,10 @@ STILL_THERE_S = 15.0
 
 
 class Hearing:
-    """`on_news` is called after each change that was told, and once it can hear (again): it may have missed some."""
+    """`on_news` is called after each change that was told, with the deployment's id; and with an empty text once it
+    can hear (again): it may have missed some."""
 
-    def __init__(self, conninfo: str, on_news: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, conninfo: str, on_news: Callable[[str], Awaitable[None]]) -> None:
         self.hears = False
         self._conninfo = conninfo
         self._on_news = on_news
@@ -47,8 +48,8 @@ class Hearing:
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             self.hears = True
-            await self._on_news()
+            await self._on_news("")
             while True:
-                async for _ in connection.notifies(timeout=STILL_THERE_S):
-                    await self._on_news()
+                async for news in connection.notifies(timeout=STILL_THERE_S):
+                    await self._on_news(news.payload)
                 await connection.execute("SELECT 1")

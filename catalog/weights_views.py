@@ -1,0 +1,218 @@
+"""/weights: the team's weights, their import from the Hub, and a card for each."""
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.http import TeamRequest, team_required
+from accounts.models import Role
+from catalog import cards, hub_tokens, huggingface, importing, removing, tasks
+from catalog.errors import CatalogError, HubError, InUse, Refused
+from catalog.models import HubToken, Weights
+from catalog.weights_forms import ImportForm, NotesForm, TokenForm
+
+CHANGERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
+
+
+@require_safe
+@team_required
+def weights_list(request: TeamRequest) -> HttpResponse:
+    """All of them, or the part that a poll asks for; it asks no more once nothing moves."""
+    rows = [cards.card(row) for row in cards.of(request.team)]
+    context = {
+        "cards": rows,
+        "any_in_motion": any(one.row.is_in_motion for one in rows),
+        "may_change": request.membership.role in CHANGERS,
+        "api_url": request.build_absolute_uri("/api/v1"),
+    }
+    part = "#rows" if request.htmx and not request.htmx.boosted else ""  # type: ignore[attr-defined]
+    return render(request, f"catalog/weights.html{part}", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@team_required
+def weights_import(request: TeamRequest) -> HttpResponse:
+    """GET looks at what `repo` names; POST begins the import of what was looked at, at its commit."""
+    if request.method == "POST":
+        return _begin(request)
+    form = ImportForm(request.GET) if request.GET.get("repo") else ImportForm()
+    if not form.is_bound or not form.is_valid():
+        return _import_page(request, form)
+    asked = form.cleaned_data
+    try:
+        found = importing.preflight(request.team, asked["repo"], revision=asked["revision"], file=asked["file"])
+    except CatalogError as error:
+        return _import_page(request, form, error=error)
+    return render(request, "catalog/import.html", _common(request, form) | {"found": found})
+
+
+@require_safe
+@team_required
+def weights_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
+    """The card, or the part of it that a poll asks for while they are on their way; then the page is asked anew."""
+    weights = _own(request, pk)
+    is_poll = bool(request.htmx) and not request.htmx.boosted  # type: ignore[attr-defined]
+    if is_poll and not weights.is_in_motion:
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    return _card_page(request, weights, NotesForm({"notes": weights.notes}), part="#status" if is_poll else "")
+
+
+@require_POST
+@team_required
+def weights_notes(request: TeamRequest, pk: UUID) -> HttpResponse:
+    weights = _own(request, pk)
+    if request.membership.role not in CHANGERS:
+        return _not_allowed(request)
+    form = NotesForm(request.POST)
+    if not form.is_valid():
+        return _card_page(request, weights, form, status=400)
+    cards.annotate(weights, form.cleaned_data["notes"], actor=request.user.email)
+    messages.success(request, "The notes are saved.")
+    return redirect("weights-detail", pk)
+
+
+@require_POST
+@team_required
+def weights_retry(request: TeamRequest, pk: UUID) -> HttpResponse:
+    weights = _own(request, pk)
+    if request.membership.role not in CHANGERS:
+        return _not_allowed(request)
+    try:
+        importing.retry(weights, actor=request.user.email)
+    except Refused as error:
+        messages.error(request, str(error))
+    else:
+        tasks.ring(weights.pk)
+    return redirect("weights-detail", pk)
+
+
+@require_POST
+@team_required
+def weights_remove(request: TeamRequest, pk: UUID) -> HttpResponse:
+    weights = _own(request, pk)
+    if request.membership.role not in CHANGERS:
+        return _not_allowed(request)
+    try:
+        removing.remove(weights, actor=request.user.email)
+    except InUse as error:
+        messages.error(request, str(error))
+        return redirect("weights-detail", pk)
+    messages.success(request, f"{weights} is removed, and its files with it.")
+    return redirect("weights-list")
+
+
+@never_cache
+@sensitive_post_parameters("token")
+@require_POST
+@team_required
+def token_set(request: TeamRequest) -> HttpResponse:
+    if request.membership.role not in CHANGERS:
+        return _not_allowed(request)
+    form = TokenForm(request.POST)
+    if form.is_valid():
+        try:
+            row = hub_tokens.keep(request.team, form.cleaned_data["token"], actor=request.user.email)
+        except (Refused, HubError) as error:
+            form.add_error("token", str(error))
+        else:
+            messages.success(request, f"The Hub says that this token is {row.account}'s. It is kept, encrypted.")
+            return redirect(_back(request))
+    return _import_page(request, ImportForm(), token_form=form, status=400)
+
+
+@require_POST
+@team_required
+def token_remove(request: TeamRequest) -> HttpResponse:
+    if request.membership.role not in CHANGERS:
+        return _not_allowed(request)
+    hub_tokens.forget(request.team, actor=request.user.email)
+    messages.success(request, "The Hub token is removed.")
+    return redirect("weights-import")
+
+
+def _begin(request: TeamRequest) -> HttpResponse:
+    if request.membership.role not in CHANGERS:
+        return _not_allowed(request)
+    form = ImportForm(request.POST)
+    if not form.is_valid():
+        return _import_page(request, form, status=400)
+    asked = form.cleaned_data
+    try:
+        weights = importing.begin(
+            request.team,
+            asked["repo"],
+            revision=asked["revision"],
+            file=asked["file"],
+            said=asked["said"],
+            actor=request.user.email,
+        )
+    except CatalogError as error:
+        return _import_page(request, form, error=error, status=400)
+    tasks.ring(weights.pk)
+    return redirect("weights-detail", weights.pk)
+
+
+def _back(request: TeamRequest) -> str:
+    """To the repository that was looked at when the token was missing."""
+    repo = request.POST.get("repo", "")
+    form = ImportForm({"repo": repo})
+    query = f"?{form.query()}" if repo and form.is_valid() else ""
+    return reverse("weights-import") + query
+
+
+def _import_page(
+    request: TeamRequest,
+    form: ImportForm,
+    *,
+    error: CatalogError | None = None,
+    token_form: TokenForm | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    context = _common(request, form) | {
+        "error": error,
+        "wants_token": isinstance(error, Refused) and error.code in {"gated_needs_token", "bad_token", "repo_missing"},
+    }
+    if token_form:
+        context["token_form"] = token_form
+    return render(request, "catalog/import.html", context, status=status)
+
+
+def _common(request: TeamRequest, form: ImportForm) -> dict[str, object]:
+    return {
+        "form": form,
+        "hub": huggingface.endpoint(),
+        "token": HubToken.objects.filter(team=request.team).first(),
+        "token_form": TokenForm(),
+        "may_change": request.membership.role in CHANGERS,
+        "api_url": request.build_absolute_uri("/api/v1"),
+    }
+
+
+def _card_page(
+    request: TeamRequest, weights: Weights, form: NotesForm, *, part: str = "", status: int = 200
+) -> HttpResponse:
+    context = {
+        "card": cards.card(weights),
+        "weights": weights,
+        "form": form,
+        "versions": list(weights.model.weights.kept()) if not part else [],
+        "page": huggingface.page_of(weights.repo, weights.commit) if weights.repo else "",
+        "may_change": request.membership.role in CHANGERS,
+    }
+    return render(request, f"catalog/weights_card.html{part}", context, status=status)
+
+
+def _own(request: TeamRequest, pk: UUID) -> Weights:
+    """The team's own, or 404: another team's does not exist here."""
+    return get_object_or_404(cards.of(request.team), pk=pk)
+
+
+def _not_allowed(request: TeamRequest) -> HttpResponse:
+    reason = "Your role may look at weights, not change them."
+    return render(request, "403.html", {"reason": reason}, status=403)

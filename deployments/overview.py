@@ -1,0 +1,78 @@
+"""The list of a team's deployments: how each stands, what it costs today, how it is called. In a few queries."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from accounts.models import Team
+from billing import periods
+from deployments import charts, status, tallies
+from deployments.models import Replica
+from deployments.status import Report
+
+HOUR = timedelta(hours=1)
+BINS = 30
+MOST_OVER = 10
+
+# Each life of a name has its own costs: from its birth to the next one's.
+TODAY = """
+SELECT b.ids[width_bucket(l.at, b.births)], sum(l.amount) FROM billing_ledgerentry l JOIN (
+    SELECT name, array_agg(created_at ORDER BY created_at) AS births, array_agg(id ORDER BY created_at) AS ids
+    FROM deployments_deployment WHERE team_id = %s GROUP BY name
+) AS b ON b.name = l.deployment_name
+WHERE l.team_id = %s AND l.at >= %s AND l.at >= b.births[1] GROUP BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`today` is on the ledger since midnight of the team's clock."""
+
+    report: Report
+    today: Decimal
+    calls: list[int]
+
+    @property
+    def chart(self) -> SafeString:
+        return charts.spark(self.calls, label=f"{sum(self.calls)} calls in the last hour", width=96, height=22)
+
+    @property
+    def awake(self) -> list[Replica]:
+        return self.report.ready
+
+    @property
+    def asleep(self) -> range:
+        """So many more there may be."""
+        return range(max(0, self.report.row.max_replicas - len(self.report.replicas)))
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Those that are not over, and the last that are; `more` others are over, too."""
+
+    rows: list[Row]
+    more: int
+
+
+def of(team: Team, *, most_over: int = MOST_OVER) -> Overview:
+    reports = status.standing(team)
+    live = [report for report in reports if not report.is_over]
+    over = [report for report in reports if report.is_over]
+    shown = live + over[:most_over]
+    now = timezone.now()
+    calls = tallies.sparks([report.row.pk for report in live], since=now - HOUR, bins=BINS)
+    today = _today(team, now) if shown else {}
+    rows = [Row(report, today.get(report.row.pk, Decimal(0)), calls.get(report.row.pk, [0] * BINS)) for report in shown]
+    return Overview(rows, len(over) - len(over[:most_over]))
+
+
+def _today(team: Team, now: datetime) -> dict[UUID, Decimal]:
+    midnight = periods.start_of_day(now.astimezone(periods.zone_of(team.time_zone)).date(), team.time_zone)
+    with connection.cursor() as cursor:
+        cursor.execute(TODAY, [team.pk, team.pk, midnight])
+        return dict(cursor.fetchall())
