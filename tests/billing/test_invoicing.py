@@ -1,6 +1,7 @@
 """Months are closed once: nothing changes what was billed, nothing is billed twice, no number is missing."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
-from django.db import Error, connections, transaction
+from django.db import Error, connection, connections, transaction
 from django.db.models import Sum
 from django.test import Client
 
@@ -197,6 +198,23 @@ def test_closing_many_teams_twice_at_once_makes_one_invoice_each_and_no_gap() ->
     assert len(found) == 3
     assert sorted(Invoice.objects.values_list("number", flat=True)) == [1, 2, 3, 4, 5, 6]
     assert Invoice.objects.values("team", "month").distinct().count() == 6
+
+
+@pytest.mark.django_db(transaction=True)
+def test_numbers_follow_each_other_when_all_are_issued_in_the_same_moment() -> None:
+    teams = [TeamFactory() for _ in range(4)]
+    for team in teams:
+        billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    waiting, found = iter([*teams, *teams]), []
+    together = threading.Thread(target=lambda: found.extend(at_once(8, lambda: close(next(waiting)))))
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Who reads the last number may; who writes the next waits: all come to this point before one gets further.
+        cursor.execute("LOCK TABLE billing_invoice IN EXCLUSIVE MODE")
+        together.start()
+        time.sleep(1)
+    together.join()
+    assert sorted({invoice.number for invoice in found}) == [1, 2, 3, 4]
+    assert len(found) == 8
 
 
 @pytest.mark.django_db(transaction=True)
