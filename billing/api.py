@@ -19,11 +19,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.drf import team_of
-from billing import periods, usage
-from billing.errors import BadMonth
+from billing import downloads, periods, scope, usage
+from billing.errors import BadMonth, NoParquet
 from billing.meters import METERS
-from billing.statements import exact
-from billing.views import csv_answer
+from billing.statements import FORMATS, exact
 
 GROUPS = {
     "day": "day",
@@ -99,18 +98,33 @@ class StatementView(APIView):
     content_negotiation_class = AnyFormat
 
     @extend_schema(
-        responses={(200, "text/csv"): OpenApiTypes.STR},
-        parameters=[OpenApiParameter("format", OpenApiTypes.STR, enum=["plain"])],
+        responses={
+            (200, "text/csv"): OpenApiTypes.STR,
+            (200, "application/vnd.apache.parquet"): OpenApiTypes.BINARY,
+        },
+        parameters=[
+            OpenApiParameter(
+                "format",
+                OpenApiTypes.STR,
+                enum=list(FORMATS),
+                description="plain: a row per day, source, key and meter. detail: a row per usage event and meter, "
+                "chained by digests. focus: FOCUS 1.2. parquet: the detail, typed. Streamed.",
+            )
+        ],
     )
     def get(self, request: Request, month: str) -> StreamingHttpResponse:
         team = team_of(request)
-        if request.query_params.get("format", "plain") != "plain":
-            raise ValidationError({"format": ["Only `plain` is offered yet."]})
+        found = FORMATS.get(request.query_params.get("format", "plain"))
+        if found is None:
+            raise ValidationError({"format": [f"Use one of {', '.join(FORMATS)}."]})
         try:
             wanted = periods.month_named(month, team.time_zone)
         except BadMonth as error:
             raise ValidationError({"month": [str(error)]}) from error
-        return csv_answer(team, wanted)
+        try:
+            return downloads.answer(request._request, scope.of(team, wanted), found)
+        except NoParquet as error:
+            raise ValidationError({"format": [str(error)]}) from error
 
 
 def _moment(request: Request, name: str, zone: str) -> datetime | None:

@@ -5,9 +5,10 @@ Pure; without Django, so that anybody can check an exported month with this file
 - A row is the texts of COLUMNS in that order, exactly as they stand in the CSV once its quoting is undone.
 - Times are UTC with microseconds (`2026-11-10T12:00:00.000000Z`), numbers exact decimals without exponent or idle
   zeros, what is absent is empty, text that a spreadsheet would take for a formula has an apostrophe before it.
-- A text is written as its length in UTF-8 bytes, a colon, its bytes, and a comma (a netstring).
-- digest = SHA-256(digest before, as 64 hex digits, then the row's netstrings), written as 64 hex digits.
-- The digest before the first row is that of the zeros over the netstrings of FORM, the team's id, the month
+- A row is written as a line of RFC 4180: commas between its texts; a text that holds a comma, a quote, CR or LF stands
+  in quotes, its own quotes doubled; no end of line.
+- digest = SHA-256(digest before, as 64 hex digits, then the row's line in UTF-8), written as 64 hex digits.
+- The digest before the first row is that of the zeros over the line of FORM, the team's id, the month
   (`2026-11`) and the header's names.
 
 A file may have columns of its own after COLUMNS: whatever stands in a row but its `row_hash` is part of the digest. The
@@ -15,6 +16,7 @@ digests of a file that has COLUMNS alone, ordered by `entry`, are the ones that 
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +73,7 @@ FIELDS = (
 )
 _RISKY = ("=", "+", "-", "@", "\t", "\r")
 _ZEROS = "0" * 64
+_SPECIAL = re.compile(r'[,"\r\n]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Altered:
 
 def row_digest(previous: str, row_values: Iterable[str]) -> str:
     """The digest of a row that follows one with the digest `previous`; 64 hex digits."""
-    return hashlib.sha256(previous.encode() + _netstrings(row_values)).hexdigest()
+    return hashlib.sha256(previous.encode() + _line(row_values)).hexdigest()
 
 
 def genesis(team_id: object, month: str, columns: Sequence[str] = COLUMNS) -> str:
@@ -150,6 +153,10 @@ def _number(number: Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-def _netstrings(texts: Iterable[str]) -> bytes:
-    encoded = [text.encode() for text in texts]
-    return b"".join([b"%d:%b," % (len(text), text) for text in encoded])
+def _line(texts: Iterable[str]) -> bytes:
+    return ",".join([_quoted(text) if _SPECIAL.search(text) else text for text in texts]).encode()
+
+
+def _quoted(text: str) -> str:
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'

@@ -29,7 +29,7 @@ def by_day(rows: Iterable[Row], month: Month, *, split: str) -> dict[str, Any]:
         color = shades[seen[path] % len(shades)]
         seen[path] += 1
         figure.add_bar(
-            name=f"{label} ({path})" if split not in {"path"} else label,
+            name=f"{label} ({path})" if path and split != "path" else label,
             x=[day.isoformat() for day in month.days],
             y=[float(days.get(day, 0)) for day in month.days],
             customdata=[f"{days.get(day, Decimal(0)):f}" for day in month.days],
@@ -58,10 +58,10 @@ def label_of(row: Row, split: str) -> str:
         case "deployment":
             return row.deployment or "no deployment"
         case "path":
-            return row.path
+            return row.path or row.kind
         case "meter":
-            return row.meter
+            return row.meter or row.kind
         case "key":
             return row.api_key or "no key"
         case _:
-            return row.model
+            return row.model or row.reason or row.kind

@@ -7,6 +7,9 @@ BillingError
 ├── BudgetSpent         a hard budget leaves no room for this call
 ├── UnknownReservation  a settlement of a call that was never let in
 ├── BadMonth            a month that is not YYYY-MM
+├── NoParquet           pyarrow is not installed here
+├── NotYet              a month that can't be closed now, and why
+├── BadFile             a provider's file that can't be read, and where
 ├── BadCorrection       a change of the ledger that can't be one
 ├── BadPrice            a price that can't be entered, or not without a confirmation
 ├── BadAddress          an address that alerts are not sent to
@@ -50,6 +53,22 @@ class UnknownReservation(BillingError):
 
 class BadMonth(BillingError):
     """A month is written YYYY-MM."""
+
+
+class NoParquet(BillingError):
+    def __init__(self) -> None:
+        super().__init__(
+            "This portal can't write Parquet: pyarrow is not installed. Install the extra `parquet`, "
+            "or take format=detail: the same rows as CSV."
+        )
+
+
+class NotYet(BillingError):
+    """The month can't be closed now; the text says why, and closing it is tried again later."""
+
+
+class BadFile(BillingError):
+    """The provider's file can't be read; the text says where and why. Nothing of it was kept."""
 
 
 class BadCorrection(BillingError):

@@ -70,6 +70,11 @@ def total(lines: Iterable[Line]) -> Decimal:
     return add(line.amount for line in lines)
 
 
+def payable(total: Decimal) -> Decimal:
+    """What is asked for a sum: whole cents, half to even. The one place where money is rounded."""
+    return total.quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN, context=Context(prec=100))
+
+
 def add(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum, whatever its length (Python's own context would round at 28 digits)."""
     result = Decimal(0)

@@ -1,22 +1,26 @@
-"""A month of the ledger as rows and as CSV. One function makes the rows; the page, the CSV and the API all sum them.
+"""A month of the ledger as rows and as files. One function makes the rows; the page, the plain CSV and the invoice all
+sum them.
 
-Days are the team's. Numbers are exact decimals without exponent. Text that people chose is made safe for
-spreadsheets (a leading = + - @ tab or CR gets an apostrophe). RFC 4180: CRLF, quotes where needed.
+Days are the team's, and its time zone is named on each row. Numbers are exact decimals without exponent. Text that
+people chose is made safe for spreadsheets (a leading = + - @ tab or CR gets an apostrophe). RFC 4180: CRLF, quotes
+where needed, the header's order fixed. Which rows stand on a statement is billing.scope's to say.
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import CharField, Sum, Value
-from django.db.models.functions import TruncDate
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import DateTimeField, F, Func, IntegerField, Sum, Value
 
 from accounts.models import Team
-from billing import periods, usage
+from billing import detail, focus, parquet, periods, scope
+from billing.copying import RISKY
 from billing.meters import METERS
+from billing.scope import Scope
 
 COLUMNS = (
     "date",
@@ -32,14 +36,16 @@ COLUMNS = (
     "cost",
     "currency",
     "source",
+    "kind",
+    "reason",
+    "time_zone",
 )
-RISKY = ("=", "+", "-", "@", "\t", "\r")
 CHUNK = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One day x source x key x meter x unit price. `cost` is exactly the sum of the ledger's rows behind it."""
+    """One day x source x key x meter x unit price x kind. `cost` is exactly the sum of the ledger's rows behind it."""
 
     day: date
     path: str
@@ -52,35 +58,82 @@ class Row:
     unit_price: Decimal
     cost: Decimal
     currency: str
+    kind: str = "usage"
+    reason: str = ""
 
     @property
     def unit(self) -> str:
         return METERS[self.meter].unit if self.meter in METERS else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of file: how it is written, its media type and its name's end."""
+
+    name: str
+    write: Callable[[Scope], Iterator[bytes]]
+    media_type: str = "text/csv; charset=utf-8"
+    ending: str = "csv"
+
+
 def rows(team: Team, month: periods.Month) -> Iterator[Row]:
     """The month's rows in a fixed order, read from the database in chunks."""
-    zone = periods.zone_of(team.time_zone)
-    found = (
-        usage.entries(team, month.begins, month.ends)
-        .annotate(day=TruncDate("at", tzinfo=zone), team_slug=Value(team.slug, output_field=CharField()))
+    return rows_of(scope.of(team, month))
+
+
+def rows_of(found: Scope) -> Iterator[Row]:
+    days = found.days()
+    begins = Value([moment for _, moment in days], output_field=ArrayField(DateTimeField()))
+    number = Func(F("at"), begins, function="width_bucket", output_field=IntegerField())
+    names = ("path", "model_name", "deployment_name", "api_key_name", "source", "meter", "unit_price", "currency")
+    grouped = (
+        found.entries.annotate(number=number)
         .order_by()
-        .values_list(
-            "day", "path", "model_name", "deployment_name", "api_key_name", "source", "meter", "unit_price", "currency"
-        )
-        .annotate(quantity=Sum("quantity"), cost=Sum("amount"))
-        .order_by("day", "path", "source", "api_key_name", "meter", "unit_price", "model_name", "deployment_name")
+        .values_list("number", *names, "kind", "reason")
+        .annotate(total_quantity=Sum("quantity"), cost=Sum("amount"))
+        .order_by("number", "path", "source", "api_key_name", "meter", "unit_price", *names, "kind", "reason")
     )
-    for day, path, model, deployment, key, source, meter, price, currency, quantity, cost in found.iterator(CHUNK):
-        yield Row(day, path, model, deployment, key, source, meter, quantity, price, cost, currency)
+    for (
+        place,
+        path,
+        model,
+        deployment,
+        key,
+        source,
+        meter,
+        price,
+        currency,
+        kind,
+        reason,
+        quantity,
+        cost,
+    ) in grouped.iterator(CHUNK):
+        day = days[max(place, 1) - 1][0]
+        yield Row(day, path, model, deployment, key, source, meter, quantity, price, cost, currency, kind, reason)
 
 
-def as_csv(team: Team, month: periods.Month) -> Iterator[str]:
-    """The plain CSV, line by line; its header never changes its order."""
+def as_csv(found: Scope) -> Iterator[bytes]:
+    """The plain CSV in pieces; its header never changes its order."""
     writer = csv.writer(_Line(), lineterminator="\r\n")
-    yield writer.writerow(COLUMNS)
-    for row in rows(team, month):
-        yield writer.writerow(_cells(team, row))
+    lines: list[str] = [writer.writerow(COLUMNS)]
+    for row in rows_of(found):
+        lines.append(writer.writerow(_cells(found, row)))
+        if len(lines) == CHUNK:
+            yield "".join(lines).encode()
+            lines = []
+    if lines:
+        yield "".join(lines).encode()
+
+
+FORMATS = {
+    found.name: found
+    for found in (
+        Format("plain", as_csv),
+        Format("detail", detail.as_csv),
+        Format("focus", focus.as_csv),
+        Format("parquet", parquet.as_parquet, "application/vnd.apache.parquet", "parquet"),
+    )
+}
 
 
 def total(found: Iterable[Row]) -> Decimal:
@@ -98,10 +151,10 @@ def safe(text: str) -> str:
     return f"'{text}" if text.startswith(RISKY) else text
 
 
-def _cells(team: Team, row: Row) -> list[str]:
+def _cells(found: Scope, row: Row) -> list[str]:
     return [
         row.day.isoformat(),
-        safe(team.slug),
+        safe(found.team_slug),
         row.path,
         safe(row.model),
         safe(row.deployment),
@@ -113,6 +166,9 @@ def _cells(team: Team, row: Row) -> list[str]:
         exact(row.cost),
         row.currency,
         safe(row.source),
+        row.kind,
+        safe(row.reason),
+        found.zone,
     ]
 
 

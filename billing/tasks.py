@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing import alerting, chaining, metering
+from billing import alerting, chaining, invoice_mail, invoicing, metering
 
 
 @shared_task(name="billing.sweep")
@@ -15,6 +15,17 @@ def sweep() -> None:
 @shared_task(name="billing.seal")
 def seal() -> None:
     chaining.seal()
+
+
+@shared_task(name="billing.close_months")
+def close_months() -> None:
+    for _ in invoicing.close_due(now=timezone.now()):
+        pass
+
+
+@shared_task(name="billing.mail_invoices")
+def mail_invoices() -> None:
+    invoice_mail.send_due(now=timezone.now())
 
 
 @shared_task(name="billing.alert")

@@ -1,9 +1,16 @@
 from django.urls import path
 
-from billing import views
+from billing import invoice_views, reconciliation_views, views
 
 urlpatterns = [
     path("", views.costs, name="costs"),
     path("budget/", views.budget_set, name="budget-set"),
-    path("statements/<str:month>.csv", views.statement_csv, name="statement-csv"),
+    path("invoices/", invoice_views.invoices, name="invoices"),
+    path("invoices/settings/", invoice_views.invoice_settings, name="invoice-settings"),
+    path("invoices/<str:name>/", invoice_views.invoice, name="invoice"),
+    path("invoices/<str:name>.pdf", invoice_views.invoice_as_pdf, name="invoice-pdf"),
+    path("reconciliation/", reconciliation_views.imports, name="reconciliation"),
+    path("reconciliation/<int:pk>/", reconciliation_views.report, name="reconciliation-report"),
+    path("statements/<str:month>.csv", views.statement, {"ending": "csv"}, name="statement-csv"),
+    path("statements/<str:month>.parquet", views.statement, {"ending": "parquet"}, name="statement-parquet"),
 ]

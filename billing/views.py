@@ -6,20 +6,21 @@ from decimal import Decimal
 
 from django.contrib import messages
 from django.db.models import Sum
-from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import audit
 from accounts.http import TeamRequest, team_required
 from accounts.models import Role, Team
-from billing import budgets, charts, periods, statements, usage
-from billing.errors import BadMonth
+from billing import budgets, charts, downloads, parquet, periods, scope, statements, usage
+from billing.errors import BadMonth, NoParquet
 from billing.forms import BudgetForm
 from billing.meters import METERS
-from billing.models import Reservation, UsageEvent
-from billing.statements import Row
+from billing.models import Invoice, Reservation, UsageEvent
+from billing.statements import FORMATS, Row
 
 KEEPERS = {Role.OWNER, Role.ADMIN, Role.BILLING}
 
@@ -37,31 +38,29 @@ class Line:
 
     @property
     def meter_label(self) -> str:
-        return METERS[self.meter].label if self.meter in METERS else self.meter
+        return METERS[self.meter].label if self.meter in METERS else self.meter or "Credit"
 
     @property
     def quoted(self) -> Decimal:
         """The price as people quote it: per million tokens, per hour."""
-        return self.unit_price * METERS[self.meter].per
+        return self.unit_price * (METERS[self.meter].per if self.meter in METERS else 1)
 
     @property
     def quoted_per(self) -> str:
-        return {"token": "M", "second": "h"}.get(METERS[self.meter].unit, METERS[self.meter].unit)
+        unit = METERS[self.meter].unit if self.meter in METERS else "unit"
+        return {"token": "M", "second": "h"}.get(unit, unit)
 
 
 @require_safe
 @team_required
 def costs(request: TeamRequest) -> HttpResponse:
     current = periods.month_at(timezone.now(), request.team.time_zone)
-    try:
-        month = periods.month_named(request.GET.get("month") or str(current), request.team.time_zone)
-    except BadMonth as error:
-        raise Http404(str(error)) from error
+    month = _month(request, request.GET.get("month") or str(current))
     split = request.GET.get("split", "model")
     split = split if split in charts.SPLITS else "model"
     rows = list(statements.rows(request.team, month))
     cost = statements.total(rows)
-    hosted = statements.total(row for row in rows if row.path == "hosted")
+    by_path = {path: statements.total(row for row in rows if row.path == path) for path in ("hosted", "serverless", "")}
     budget = budgets.of_team(request.team)
     events = UsageEvent.objects.filter(team=request.team, started_at__gte=month.begins, started_at__lt=month.ends)
     context = {
@@ -72,8 +71,12 @@ def costs(request: TeamRequest) -> HttpResponse:
         "split": split,
         "lines": _lines(rows, split),
         "cost": cost,
-        "hosted": hosted,
-        "serverless": cost - hosted,
+        "hosted": by_path["hosted"],
+        "serverless": by_path["serverless"],
+        "credited": by_path[""],
+        "late": [row for row in rows if row.day < month.first],
+        "late_cost": statements.total(row for row in rows if row.day < month.first),
+        "invoice": Invoice.objects.filter(team=request.team, month=month.first).first(),
         "figure": charts.by_day(rows, month, split=split) if rows else None,
         "estimated": events.filter(quality="estimated").count(),
         "in_flight": Reservation.objects.filter(team=request.team, state=Reservation.State.OPEN).count(),
@@ -82,6 +85,7 @@ def costs(request: TeamRequest) -> HttpResponse:
         "budget_form": BudgetForm(initial={"monthly_usd": budget.usd if budget else None}),
         "may_keep": request.membership.role in KEEPERS,
         "before_cost": _month_cost(request.team, month.before),
+        "parquet": parquet.installed(),
         "base_url": request.build_absolute_uri("/v1"),
     }
     return render(request, "billing/costs.html", context)
@@ -89,12 +93,18 @@ def costs(request: TeamRequest) -> HttpResponse:
 
 @require_safe
 @team_required
-def statement_csv(request: TeamRequest, month: str) -> StreamingHttpResponse:
+def statement(request: TeamRequest, month: str, ending: str) -> HttpResponseBase:
+    """The month's file: plain, detail or focus as CSV, or the detail as Parquet."""
+    wanted = _month(request, month)
+    default = "parquet" if ending == "parquet" else "plain"
+    found = FORMATS.get(request.GET.get("format", default))
+    if found is None or found.ending != ending:
+        raise Http404(f"no such format: use one of {', '.join(FORMATS)}")
     try:
-        wanted = periods.month_named(month, request.team.time_zone)
-    except BadMonth as error:
-        raise Http404(str(error)) from error
-    return csv_answer(request.team, wanted)
+        return downloads.answer(request, scope.of(request.team, wanted), found)
+    except NoParquet as error:
+        messages.error(request, str(error))
+        return redirect(f"{reverse('costs')}?month={wanted}")
 
 
 @require_POST
@@ -113,11 +123,11 @@ def budget_set(request: TeamRequest) -> HttpResponse:
     return redirect("costs")
 
 
-def csv_answer(team: Team, month: periods.Month) -> StreamingHttpResponse:
-    """The plain CSV as a download, streamed."""
-    answer = StreamingHttpResponse(statements.as_csv(team, month), content_type="text/csv; charset=utf-8")
-    answer.headers["content-disposition"] = f'attachment; filename="modelport-{team.slug}-{month}.csv"'
-    return answer
+def _month(request: TeamRequest, text: str) -> periods.Month:
+    try:
+        return periods.month_named(text, request.team.time_zone)
+    except BadMonth as error:
+        raise Http404(str(error)) from error
 
 
 def _lines(rows: list[Row], split: str) -> list[Line]:

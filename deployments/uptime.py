@@ -5,14 +5,17 @@ failed, so it is billed after that. From Ready on, each full minute is billed wh
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
+from django.db.models import Sum
 from django.utils import timezone
 
+from accounts.models import Team
 from billing import metering, pricing
 from billing.meters import COMPUTE_SECONDS, COMPUTE_STARTING, COMPUTE_STARTING_FAILED
+from billing.models import LedgerEntry
 from deployments.backends import Observation
 from deployments.models import Replica
 
@@ -68,6 +71,28 @@ def close(replica: Replica, seen: Observation, *, crashed: bool, detail: str) ->
         metering.record_uptime(_until(row, row.exited_at))
         row.save()
     replica.refresh_from_db()
+
+
+def differences(team: Team, begins: datetime, ends: datetime) -> list[str]:
+    """Asked before a month is billed: where what was billed is not what the team's replicas lived in it."""
+    replicas = Replica.objects.filter(deployment__team=team, started_at__lt=ends).exclude(exited_at__lte=begins)
+    behind = [
+        row for row in replicas if row.exited_at is None and (row.billed_until is None or row.billed_until < ends)
+    ]
+    if behind:
+        return [f"replicas that are not billed to the month's end yet: {', '.join(row.name for row in behind)}"]
+    lived = sum((_inside(row, begins, ends) for row in replicas), timedelta(0))
+    rows = LedgerEntry.objects.filter(
+        team=team, kind="usage", meter__startswith="compute.", at__gte=begins, at__lt=ends
+    )
+    billed = rows.aggregate(total=Sum("quantity"))["total"] or Decimal(0)
+    seconds = Decimal(lived // timedelta(microseconds=1)).scaleb(-6)
+    return [] if billed == seconds else [f"replicas lived {seconds} s, {billed} s are billed"]
+
+
+def _inside(row: Replica, begins: datetime, ends: datetime) -> timedelta:
+    assert row.started_at is not None  # noqa: S101 - only those are asked for
+    return min(row.exited_at or ends, ends) - max(row.started_at, begins)
 
 
 def _says_more(replica: Replica, seen: Observation) -> bool:

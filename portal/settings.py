@@ -134,10 +134,12 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": env_str("LOG_FORMAT", "plain")}},
     "root": {"handlers": ["stderr"], "level": env_str("LOG_LEVEL", "INFO")},
     # A line a call is for machines; people have the request log.
-    # The Hub's client would write addresses that are signed: they open what they name.
+    # The Hub's client would write addresses that are signed: they open what they name. fontTools tells of each letter
+    # that an invoice's PDF embeds.
     "loggers": {
         "gateway.calls": {"level": "INFO" if env_str("LOG_FORMAT", "plain") == "json" else "WARNING"},
         "httpx2": {"level": "WARNING"},
+        "fontTools": {"level": "WARNING"},
     },
 }
 
@@ -212,6 +214,14 @@ IMPORT_STALLED_S = env_int("IMPORT_STALLED_S", 180)
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 
 # --- billing ----------------------------------------------------------------------------------------------------
+# Who writes the invoices, and the provider's name in FOCUS files.
+INVOICE_ISSUER = env_str("INVOICE_ISSUER", "Modelport")
+# The TrueType file that invoices are printed in (its bold beside it as NAME-Bold); empty: DejaVu Sans, if installed.
+INVOICE_FONT = env_str("INVOICE_FONT")
+# How long a month is kept open for late events after it has ended, in hours.
+INVOICE_GRACE_HOURS = env_int("INVOICE_GRACE_HOURS", 72)
+# What is asked before a month is closed: functions of (team, begins, ends) that name each difference they find.
+INVOICE_CHECKS = ["deployments.uptime.differences"]
 # Webhooks of budget alerts may stand at private addresses and without TLS: on one's own network, say.
 PRIVATE_WEBHOOKS = env_bool("PRIVATE_WEBHOOKS")
 

@@ -20,6 +20,7 @@ PAGES = {
     "prompt-set-new": "/deployments/prompt-sets/new/",
     "playground": "/playground/?model=smollm2-135m-instruct",
     "costs": "/billing/",
+    "invoices": "/billing/invoices/",
     "weights": "/weights/",
     "import": "/weights/import",
     "upload": "/weights/upload",

@@ -3,7 +3,11 @@
 import pytest
 from django.db import connection
 
-TRUNCATE_GUARDS = {"ledger_no_truncate": "billing_ledgerentry", "usage_no_truncate": "billing_usageevent"}
+TRUNCATE_GUARDS = {
+    "ledger_no_truncate": "billing_ledgerentry",
+    "usage_no_truncate": "billing_usageevent",
+    "invoice_no_truncate": "billing_invoice",
+}
 
 
 @pytest.fixture(scope="session")

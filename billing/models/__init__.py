@@ -1,6 +1,7 @@
 """Billing's tables. It knows no product: its subjects are strings (sku, meter, source) with names copied on the row."""
 
 from billing.models.budgets import AlertSettings, Budget, BudgetAlert, Counter, Delivery, Spend
+from billing.models.invoices import Invoice, InvoiceMail, ProviderImport, ProviderUsage, StatementMail
 from billing.models.ledger import ChainSeal, CreditGrant, LedgerEntry, RerateSum, Rerating, SealRun
 from billing.models.prices import Discount, Price, PriceDraft
 from billing.models.usage import Reservation, UsageEvent
@@ -14,13 +15,18 @@ __all__ = [
     "CreditGrant",
     "Delivery",
     "Discount",
+    "Invoice",
+    "InvoiceMail",
     "LedgerEntry",
     "Price",
     "PriceDraft",
+    "ProviderImport",
+    "ProviderUsage",
     "RerateSum",
     "Rerating",
     "Reservation",
     "SealRun",
     "Spend",
+    "StatementMail",
     "UsageEvent",
 ]

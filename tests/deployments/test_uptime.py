@@ -158,3 +158,20 @@ def test_many_replicas_are_billed_in_as_many_queries_as_one(replica: Replica, dj
     with django_assert_num_queries(7):  # lock, post, write billed_until, and two savepoints
         uptime.note_all([(one, running(100)) for one in everyone])
     assert billed() == len(everyone) * Decimal("78.876544") == (1 + len(others)) * Decimal("78.876544")
+
+
+def test_a_month_is_billed_only_when_its_seconds_are_what_its_replicas_lived(replica: Replica) -> None:
+    team = replica.deployment.team
+    november = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    december = november[1], datetime(2027, 1, 1, tzinfo=UTC)
+    uptime.note(replica, running(100))
+    (behind,) = uptime.differences(team, *november)
+    assert replica.name in behind
+    uptime.note(replica, running(200))
+    assert uptime.differences(team, *november) == []
+    uptime.close(replica, exited(420.5), crashed=False, detail="")
+    assert uptime.differences(team, *november) == uptime.differences(team, *december) == []
+    Replica.objects.filter(pk=replica.pk).update(exited_at=START + timedelta(seconds=421))
+    assert "421" not in str(uptime.differences(team, *november))
+    (wrong,) = uptime.differences(team, *december)
+    assert "are billed" in wrong

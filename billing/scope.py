@@ -1,0 +1,148 @@
+"""Which ledger rows stand on a team's statement of a month, and under which names.
+
+An open month: what happened in it, and what of a closed month came too late for that one's invoice. A closed month:
+what its invoice covers, under the names of its day, whatever comes or changes later.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from psycopg import sql
+
+from accounts.models import Team
+from billing import periods
+from billing.models import Invoice, LedgerEntry
+
+Day: TypeAlias = tuple[date, datetime]  # a day and its first moment
+EMPTY = 0  # no ledger row has an id of 0 or less
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Rows of the team with at < `ends` and id <= `upto` (None: all so far) that are at or after `own_from`, or before
+    it with an id beyond `late_after` (None: none). `number` is the invoice's, empty while the month is open."""
+
+    team_id: UUID
+    team_slug: str
+    team_name: str
+    month: periods.Month
+    begins: datetime
+    ends: datetime
+    own_from: datetime | None
+    late_after: int | None
+    upto: int | None
+    number: str = ""
+
+    @property
+    def zone(self) -> str:
+        return self.month.zone
+
+    @property
+    def closed(self) -> bool:
+        return self.upto is not None
+
+    @property
+    def entries(self) -> QuerySet[LedgerEntry]:
+        found = LedgerEntry.objects.filter(team_id=self.team_id, at__lt=self.ends)
+        if self.upto is not None:
+            found = found.filter(id__lte=self.upto)
+        if self.own_from is None:
+            return found
+        if self.late_after is None:
+            return found.filter(at__gte=self.own_from)
+        return found.filter(Q(at__gte=self.own_from) | Q(at__lt=self.own_from, id__gt=self.late_after))
+
+    @property
+    def late(self) -> QuerySet[LedgerEntry]:
+        """Those of the rows that happened before the month."""
+        return self.entries.filter(at__lt=self.begins)
+
+    def days(self) -> list[Day]:
+        """Every day that a row of it can fall on, with its first moment; in order, without gaps."""
+        first = self.month.first
+        if self.may_be_late and (oldest := self.late.order_by("at").values_list("at", flat=True).first()):
+            first = oldest.astimezone(periods.zone_of(self.zone)).date()
+        count = (self.month.after.first - first).days
+        found = [first + timedelta(days=number) for number in range(count)]
+        return [(day, periods.start_of_day(day, self.zone)) for day in found]
+
+    @property
+    def may_be_late(self) -> bool:
+        return self.late_after is not None or self.own_from is None or self.own_from < self.begins
+
+    def branches(self) -> list[sql.Composable]:
+        """The rows as conditions on billing_ledgerentry e, which exclude each other; each can use an index."""
+        always = [
+            sql.SQL("e.team_id = {}").format(sql.Literal(self.team_id)),
+            sql.SQL("e.at < {}").format(sql.Literal(self.ends)),
+        ]
+        if self.upto is not None:
+            always.append(sql.SQL("e.id <= {}").format(sql.Literal(self.upto)))
+        if self.own_from is None:
+            return [sql.SQL(" AND ").join(always)]
+        own = sql.SQL("e.at >= {}").format(sql.Literal(self.own_from))
+        found: list[sql.Composable] = [sql.SQL(" AND ").join([*always, own])]
+        if self.late_after is not None:
+            late = sql.SQL("e.at < {} AND e.id > {}").format(sql.Literal(self.own_from), sql.Literal(self.late_after))
+            found.insert(0, sql.SQL(" AND ").join([*always, late]))
+        return found
+
+
+def of(team: Team, month: periods.Month) -> Scope:
+    """What stands on the team's statement of the month now; for a closed month: for ever."""
+    invoices = Invoice.objects.filter(team=team)
+    if invoice := invoices.filter(month=month.first).first():
+        return of_invoice(invoice)
+    last = invoices.filter(month__lt=month.first).order_by("-month").first()
+    facts: dict[str, Any] = {"own_from": month.begins, "late_after": None, "upto": None}
+    if invoices.filter(month__gt=month.first).exists():
+        facts["upto"] = EMPTY  # it was passed over with nothing in it; what comes now stands on a later one
+    elif last is not None and _month_of(last).after.first == month.first:
+        facts |= {"own_from": last.ends, "late_after": last.upto}
+    return Scope(
+        team_id=team.pk,
+        team_slug=team.slug,
+        team_name=team.name,
+        month=month,
+        begins=month.begins,
+        ends=month.ends,
+        **facts,
+    )
+
+
+def of_invoice(invoice: Invoice) -> Scope:
+    return Scope(
+        team_id=invoice.team_id,
+        team_slug=invoice.team_slug,
+        team_name=invoice.team_name,
+        month=_month_of(invoice),
+        begins=invoice.begins,
+        ends=invoice.ends,
+        own_from=invoice.own_from,
+        late_after=invoice.late_after,
+        upto=invoice.upto,
+        number=invoice.name,
+    )
+
+
+def to_close(team: Team, month: periods.Month, *, upto: int) -> Scope:
+    """What an invoice for the month would cover if it saw the ledger up to row `upto`."""
+    last = Invoice.objects.filter(team=team, month__lt=month.first).order_by("-month").first()
+    return Scope(
+        team_id=team.pk,
+        team_slug=team.slug,
+        team_name=team.name,
+        month=month,
+        begins=month.begins,
+        ends=month.ends,
+        own_from=last.ends if last else None,
+        late_after=last.upto if last else None,
+        upto=upto,
+    )
+
+
+def _month_of(invoice: Invoice) -> periods.Month:
+    return periods.Month(invoice.month, periods.zone_name(invoice.time_zone))
