@@ -90,6 +90,13 @@ def rate(*, weights: Weights, hardware: Hardware, callers: int = 4) -> Measureme
     return rows.order_by("-callers", "-measured_at").first()
 
 
+def rates(weights: Weights, *, callers: int = 4) -> dict[str, Measurement]:
+    """The same for each hardware that has one, by its slug, with one question."""
+    rows = Measurement.objects.filter(weights=weights, disturbed=False, callers__lte=callers)
+    best = rows.order_by("hardware_id", "-callers", "-measured_at").distinct("hardware_id")
+    return {row.hardware_id: row for row in best}
+
+
 def grouped(rows: list[Measurement]) -> list[Measured]:
     ordered = sorted(rows, key=lambda row: (str(row.run), row.callers))
     groups = [Measured(tuple(group)) for _, group in groupby(ordered, key=lambda row: row.run)]

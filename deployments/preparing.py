@@ -14,10 +14,10 @@ from django.conf import settings
 
 from accounts.models import Team
 from billing import pricing
-from catalog import facts, offers
+from catalog import facts, measurements, offers
 from catalog.lifecycle import WORKED_ON
 from catalog.lifecycle import Status as WeightsStatus
-from catalog.models import Hardware, Model, Weights
+from catalog.models import Hardware, Measurement, Model, Weights
 from deployments import engines, environment, sizing
 from deployments.engines import Adapter, Engine, Job, Load, Place
 from deployments.errors import BadOption, NotDeployable
@@ -27,6 +27,9 @@ from deployments.sizing import Estimate, Fit, Shape
 # So many of the last engines are asked for the memory that they took.
 MEASURED_ON = 50
 HIGHEST_SCALE = 16.0
+
+
+MILLIONTH = Decimal("0.000001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Site:
     fit: Fit
     why_not: str
     per_second: Decimal | None
+    measured: Measurement | None = None
 
     @property
     def per_hour(self) -> Decimal | None:
@@ -89,8 +93,11 @@ class Site:
 
     @property
     def tokens_price(self) -> Decimal | None:
-        """Per million, on a replica that is busy all the time; None until its speed has been measured."""
-        return sizing.per_million_tokens(self.per_second, None)
+        """Per million written, by a replica that is busy all the time; None until its speed has been measured."""
+        if self.measured is None:
+            return None
+        found = sizing.per_million_tokens(self.per_second, Decimal(str(self.measured.decode_tokens_per_s)))
+        return None if found is None else found.quantize(MILLIONTH)  # an estimate: no bill is made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +204,21 @@ def sites(loaded: Loaded, options: Mapping[str, Any]) -> list[Site]:
     """Every hardware that the portal knows, with these checked options, those that can be taken first."""
     rows = list(Hardware.objects.all())
     prices = pricing.in_force({row.sku for row in rows})
-    peaks = measured(loaded)
-    found = [_site(loaded, row, options, prices.get(row.sku, {}), peaks) for row in rows]
+    peaks, rates = measured(loaded), measurements.rates(loaded.chosen)
+    found = [_site(loaded, row, options, prices=prices.get(row.sku, {}), peaks=peaks, rates=rates) for row in rows]
     return sorted(found, key=lambda site: bool(site.why_not))
 
 
 def site_of(loaded: Loaded, hardware: Hardware, options: Mapping[str, Any]) -> Site:
     prices = pricing.in_force({hardware.sku})
-    return _site(loaded, hardware, options, prices.get(hardware.sku, {}), measured(loaded))
+    return _site(
+        loaded,
+        hardware,
+        options,
+        prices=prices.get(hardware.sku, {}),
+        peaks=measured(loaded),
+        rates=measurements.rates(loaded.chosen),
+    )
 
 
 def why_not(loaded: Loaded, hardware: Hardware) -> str:
@@ -295,8 +309,10 @@ def _site(
     loaded: Loaded,
     hardware: Hardware,
     options: Mapping[str, Any],
+    *,
     prices: Mapping[str, Any],
     peaks: Iterable[Peak],
+    rates: Mapping[str, Measurement],
 ) -> Site:
     estimate = estimate_of(loaded, hardware, options, peaks)
     fits = sizing.fit(estimate, hardware.memory_gib)
@@ -306,7 +322,7 @@ def _site(
         part = "" if estimate.part_of_memory == 1 else f", of which {estimate.part_of_memory:.0%} may be taken"
         needs = sizing.gib(estimate.total.low)
         reason = f"Too large: at least {needs} are needed, and it has {hardware.memory_gib} GiB{part}."
-    return Site(hardware, estimate, fits, reason, price.amount if price else None)
+    return Site(hardware, estimate, fits, reason, price.amount if price else None, rates.get(hardware.slug))
 
 
 def _formula(loaded: Loaded, hardware: Hardware, options: Mapping[str, Any]) -> Estimate:

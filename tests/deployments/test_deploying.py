@@ -4,14 +4,18 @@ import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Membership, Role
+from catalog import measurements
+from catalog.measurements import Figures
 from catalog.models import Hardware
 from deployments import operations, preparing, sizing
 from deployments.errors import BadOption, NotDeployable
@@ -165,6 +169,19 @@ def test_uploaded_safetensors_have_a_page_that_says_what_is_missing(
     assert "vLLM is not installed here" in text
     assert "Nothing here can run it" in text
     assert page.context["site"] is None
+
+
+def test_a_million_tokens_has_a_price_once_its_speed_was_measured(client: Client) -> None:
+    model, hardware = smollm2()
+    _, key = keys.issue(TeamFactory(), name="k")
+    figures = Figures(4, 8, 200, 48, 100.0, 1000.0, 20.0)
+    measurements.record(
+        figures, run=uuid4(), model=model, weights=model.weights.get(), hardware=hardware, engine="llama_cpp",
+        engine_version="1", options={}, disturbed=False, measured_at=timezone.now(),
+    )  # fmt: skip
+    told = post(client, key, WISH | {"dry_run": True}).json()
+    # 0.036 / 3600 s = 0.00001 a second; a million at 20 a second take 50,000 s
+    assert told["price_per_million_tokens"] == "0.5"
 
 
 def test_an_api_dry_run_tells_the_same_and_makes_nothing(client: Client) -> None:

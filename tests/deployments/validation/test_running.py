@@ -108,8 +108,8 @@ def test_similarity_is_that_of_a_models_embeddings_and_is_billed(
 def test_a_spent_budget_ends_the_run_and_says_so(small_portal: Portal, endpoint: str, make_set: MakeSet) -> None:
     row = small_portal.awake("a")
     priced("hosted:smollm2-135m-instruct", tokens_input="0.000001", tokens_output="0.000001")
-    billed(row.team, started_at=timezone.now())
-    budget(row.team, "0.0000001")
+    billed(row.team, {"tokens.input": 1_000_000, "tokens.output": 0}, started_at=timezone.now())
+    budget(row.team, "0.01")
     run = carry_on(wishes.validate(row, make_set(row.team, contains("hello"), contains("x")), actor="t"))
     assert (run.status, run.ended) == ("ended", Ended.BUDGET_SPENT)
     assert "budget" in run.detail.lower()
