@@ -160,16 +160,24 @@ class Postgres:
 
     def _as_account(self, command: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
         env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
-        return subprocess.run(  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
             command,
             env=env,
             cwd="/",
-            check=False,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             **as_user(self.account),
+            process_group=0,
         )
+        try:
+            said, _ = process.communicate()
+        except BaseException:  # somebody asks to stop: what it has started ends with it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, said)
 
     def _socket_dir(self) -> Path:
         """The cluster's own folder, or a short private one in /tmp where the path would be too long for a socket."""

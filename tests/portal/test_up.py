@@ -87,7 +87,7 @@ def test_a_stop_in_the_midst_of_starting_leaves_nothing(own_portal: RunningPorta
         process = subprocess.Popen(command, cwd=ROOT, env=own_portal.env(), stdout=subprocess.DEVNULL)
         time.sleep(pause_s)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=15) == 0
+        assert process.wait(timeout=60) == 0
         assert own_portal.left() == []
 
 
