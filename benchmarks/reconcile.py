@@ -1,8 +1,9 @@
 """What one sweep costs: 10 deployments with one awake, and 10,000 with 100 awake, on real engine processes.
 
-    DATABASE_URL=... .venv/bin/python benchmarks/reconcile.py
+    .venv/bin/python benchmarks/reconcile.py
 
-Makes a database of its own beside the one that DATABASE_URL names and drops it. Prints a table and, as its last line,
+Makes a database of its own beside the one that DATABASE_URL names and drops it; with none given, in an embedded server.
+Prints a table and, as its last line,
 {"sweep_cpu_s_10k", "queries_10", "queries_10k"}: medians of ROUNDS sweeps in which nothing had to be done.
 """
 
@@ -18,7 +19,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+if "DATABASE_URL" not in os.environ:
+    os.chdir(ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "portal.embedded", "run", "--", sys.executable, __file__])  # noqa: S606
+sys.path.insert(0, str(ROOT))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 os.environ.setdefault("SECRET_KEY", "for-benchmarks-only")
 os.environ["TEST_DATABASE_NAME"] = f"bench_reconcile_{os.getpid()}"
