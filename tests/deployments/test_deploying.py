@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Membership, Role
-from catalog import measurements
+from catalog import measurements, removing
+from catalog.errors import InUse
 from catalog.measurements import Figures
 from catalog.models import Hardware
 from deployments import operations, preparing, sizing
@@ -270,6 +271,10 @@ def test_an_adapter_runs_on_its_base_and_on_no_other(tmp_path: Path) -> None:
     row = operations.deploy(team, model=base.model, hardware=cpu, actor="t", name="b", adapters=[f"{lora.pk}=0.5"])
     assert row.version
     assert [(one.weights, one.scale) for one in preparing.of_version(row.version).adapters] == [(lora, 0.5)]
+    assert removing.users_of(lora) == [f"{team.slug}/a", f"{team.slug}/b"]
+    Deployment.objects.filter(name="a").update(status="stopped")
+    with pytest.raises(InUse, match=f"used by {team.slug}/b"):
+        removing.remove(lora, actor="t")
     for model, adapters in ((other.model, [str(lora.pk)]), (lora.model, [str(lora.pk)]), (base.model, [str(base.pk)])):
         with pytest.raises(BadOption) as told:
             operations.deploy(team, model=model, hardware=cpu, actor="t", name="c", adapters=adapters)
