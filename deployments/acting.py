@@ -155,13 +155,13 @@ def _ensure(row: Deployment, replica: Replica) -> bool:
     try:
         _backend(row).ensure(_spec(row, replica))
         return False
-    except BackendError as error:
-        cause = causes.of_exit(None, [str(error)])
+    except DeploymentError as error:
+        unknown = Reason.BACKEND_REFUSED if isinstance(error, BackendError) else Reason.BAD_WEIGHTS
         if row.status == Status.UPDATING and replica.version_id == row.next_version_id:
             _end(row, replica, crashed=True)
             back_from_update(row, Reason.UPDATE_FAILED, str(error))
         elif row.status in {Status.STARTING, Status.WAKING}:
-            reason = cause.reason or Reason.BACKEND_REFUSED
+            reason = causes.of_exit(None, [str(error)]).reason or unknown
             row.transition(Status.FAILED, since=row.status, reason=reason, detail=str(error))
         else:
             _end(row, replica, crashed=True)
