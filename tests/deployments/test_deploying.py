@@ -309,3 +309,15 @@ def test_viewers_may_not_ask_for_the_form(client: Client) -> None:
     assert client.get(PAGE).status_code == 403
     assert client.post(PAGE, FORM | {"dry_run": "1"}).status_code == 403
     assert not Version.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["deployments", "weights/imports", "prompt-sets"])
+@pytest.mark.parametrize(
+    "body", ["[" * 100_000, json.dumps(WISH | {"options": {"chat_template": "\ud800"}}), json.dumps({"\ud800": 1})]
+)
+def test_a_body_that_nothing_can_keep_is_a_bad_request(
+    client: Client, member: Membership, path: str, body: str
+) -> None:
+    _, key = keys.issue(member.team, name="k")
+    answer = client.post(f"/api/v1/{path}", body, "application/json", headers={"authorization": f"Bearer {key}"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
