@@ -14,7 +14,7 @@ BAD_KEY = "The API key is missing or not valid. Send `Authorization: Bearer mp_.
 
 
 class Json(parsers.JSONParser):
-    """What goes deeper than Python reads, or holds halves of surrogates, which nothing can store or answer, is a 400."""
+    """What goes deeper than Python reads, or has halves of surrogates, which nothing can store or answer, is a 400."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         try:
