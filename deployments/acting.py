@@ -98,12 +98,11 @@ def _begin(row: Deployment) -> bool:
         cause = causes.of_weights(row.weights)
         row.transition(Status.FAILED, since=row.status, reason=cause.reason, detail=cause.evidence)
         return True
-    if keeping.is_away(row.weights):
-        with contextlib.suppress(IllegalMove):
-            fetching.call_back(row.weights)
-        catalog_tasks.ring(row.weights_id)
-        row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
-        return True
+    if _is_called_back(row):
+        is_news = row.status != Status.DOWNLOADING
+        if is_news:
+            row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
+        return is_news
     try:
         loaded = preparing.of_version(row.version) if row.version else preparing.loads(row.weights)
     except DeploymentError as error:
@@ -121,6 +120,20 @@ def _begin(row: Deployment) -> bool:
     else:
         return False
     return True
+
+
+def _is_called_back(row: Deployment) -> bool:
+    """What of it is not on this disk comes from the bucket: its weights, their base, the adapters. True until all of it
+    is here; what could not be brought has failed, and is refused with the rest."""
+    adapters = row.version.adapters.select_related("weights") if row.version else []
+    needed = filter(None, [row.weights, row.weights.base, *(one.weights for one in adapters)])
+    away = [one for one in needed if one.is_in_motion or (one.is_ready and keeping.is_away(one))]
+    for one in away:
+        if one.is_ready:
+            with contextlib.suppress(IllegalMove):
+                fetching.call_back(one)
+            catalog_tasks.ring(one.pk)
+    return bool(away)
 
 
 def _start(row: Deployment, action: Start) -> bool:
