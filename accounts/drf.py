@@ -1,8 +1,9 @@
 """The management API's door: a key or a signed-in session -> one team."""
 
+import json
 from typing import Any
 
-from rest_framework import exceptions, pagination, permissions
+from rest_framework import exceptions, pagination, parsers, permissions
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.request import Request
 
@@ -10,6 +11,18 @@ from accounts import http, keys
 from accounts.models import ApiKey, Role, Team
 
 BAD_KEY = "The API key is missing or not valid. Send `Authorization: Bearer mp_...`."
+
+
+class Json(parsers.JSONParser):
+    """What goes deeper than Python reads, or has halves of surrogates, which nothing can store or answer, is a 400."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            found = super().parse(stream, media_type, parser_context)
+            json.dumps(found, ensure_ascii=False).encode()
+        except (RecursionError, UnicodeEncodeError) as error:
+            raise exceptions.ParseError("The body goes too deep, or holds characters that no text has.") from error
+        return found
 
 
 class ApiKeyAuthentication(BaseAuthentication):

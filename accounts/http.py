@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from django.contrib.auth import get_user
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
@@ -43,6 +44,14 @@ def current_membership(request: HttpRequest) -> Membership | None:
     memberships = Membership.objects.filter(user=request.user).select_related("team").order_by("created_at", "pk")
     chosen = request.session.get(SESSION_KEY)
     return (memberships.filter(team_id=chosen).first() if chosen else None) or memberships.first()
+
+
+def membership_now(request: HttpRequest) -> Membership | None:
+    """As current_membership(), for an answer that lasts: session, user and membership are read anew."""
+    fresh = HttpRequest()
+    fresh.session = type(request.session)(request.session.session_key)  # type: ignore[call-arg]
+    fresh.user = get_user(fresh)  # type: ignore[assignment]
+    return current_membership(fresh)
 
 
 def team_context(request: HttpRequest) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def of(team: Team) -> QuerySet[Weights]:
     """The team's, newest first; those that were removed are left out."""
     rows = Weights.objects.of(team).kept().select_related("model__licence", "licence", "base__model", "team")
     users = [f"model__deployments__{name}" for name in ("team", "version", "next_version")]
-    return rows.prefetch_related("files", "offers", "adapters__model", *users)
+    applied = "applications__version__deployment__team"
+    return rows.prefetch_related("files", "offers", "adapters__model", applied, *users)
 
 
 def card(row: Weights) -> Card:

@@ -104,9 +104,15 @@ def _of_config(said: Mapping[str, Any]) -> dict[str, Any]:
         "vocabulary": number("vocab_size"),
         "width": width,
         "dtype_bytes": DTYPE_BYTES.get(dtype),
-        "quantization": (whole.get("quantization_config") or {}).get("quant_method"),
+        "quantization": _method(whole.get("quantization_config")),
         "lora_rank": number("r") if said.get("peft_type") == "LORA" else None,
     }
+
+
+def _method(said: Any) -> str | None:
+    """A word that a database can keep: the file is a stranger's."""
+    method = said.get("quant_method") if isinstance(said, dict) else None
+    return method if isinstance(method, str) and method.isprintable() else None
 
 
 def _count(said: Any) -> int | None:

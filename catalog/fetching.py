@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, DataError, InterfaceError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -119,6 +119,9 @@ def _work(weights: Weights) -> None:
         _fail(weights, Reason.REFUSED, str(error))
     except (Refused, _WrongBytes, HubError, BucketAway) as error:
         _fail(weights, _reason_of(error), str(error))
+    except DataError:
+        log.exception("the import %s has what the database does not take", weights.pk)
+        _fail(weights, Reason.PORTAL_FAILED, "The operator finds more in the portal's log.")
     except (DatabaseError, InterfaceError):
         raise  # nothing can be said while the database is away; the sweep goes on
     except OSError as error:

@@ -212,7 +212,9 @@ def _repo(name: str, info: Any) -> Repo:
         base_models=tuple(_texts(card.get("base_model"))),
         task=_text(info.pipeline_tag),
         parameters=counted if isinstance(counted, int) and counted > 0 else None,
-        context_tokens=context if isinstance(context := gguf.get("context_length"), int) and context > 0 else None,
+        context_tokens=context
+        if isinstance(context := gguf.get("context_length"), int) and 0 < context < 2**31
+        else None,
         architecture=_text(gguf.get("architecture")) or _text((_texts(architectures) or [""])[0]),
     )
 
@@ -229,11 +231,16 @@ def _file(sibling: Any) -> RepoFile:
 
 
 def _texts(value: Any) -> list[str]:
-    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str) and item]
+    return [item for item in (value if isinstance(value, list) else [value]) if item and is_name(item)]
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else (_texts(value) or [""])[0]
+    return (_texts(value) or [""])[0]
+
+
+def is_name(value: object) -> bool:
+    """Text without what no name has and no database keeps: NUL, other control characters, halves of surrogates."""
+    return isinstance(value, str) and value.isprintable()
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def _most_bytes() -> float:
 
 def _base_names(repo: Repo, said: dict[str, Any]) -> tuple[str, ...]:
     adapted = said.get(contents.ADAPTER_CONFIG, {}).get("base_model_name_or_path")
-    named = [adapted] if isinstance(adapted, str) else []
+    named = [adapted] if huggingface.is_name(adapted) else []
     return tuple(dict.fromkeys(name[:200] for name in [*named, *repo.base_models] if name != repo.id))
 
 

@@ -13,7 +13,10 @@ from catalog.models import Offer, Weights
 
 def users_of(weights: Weights) -> list[str]:
     """What still needs them, by name: deployments that are not stopped, adapters on top."""
-    deployments = [one for one in weights.model.deployments.all() if one.status != "stopped" and _uses(one, weights)]
+    own = [one for one in weights.model.deployments.all() if _uses(one, weights)]
+    applied = [one.version for one in weights.applications.all()]
+    on_its_base = [one.deployment for one in applied if one.pk in _versions_of(one.deployment)]
+    deployments = {one.pk: one for one in [*own, *on_its_base] if one.status != "stopped"}.values()
     adapters = [
         one for one in weights.adapters.all() if one.kind == Weights.Kind.ADAPTER and one.status != Status.REMOVED
     ]
@@ -24,6 +27,10 @@ def _uses(deployment: Any, weights: Weights) -> bool:
     """It takes calls with them, or an update tries them. What deployments are is known above this app alone."""
     versions = [one for one in (deployment.version, deployment.next_version) if one]
     return weights.pk in {deployment.weights_id, *(one.weights_id for one in versions)}
+
+
+def _versions_of(deployment: Any) -> set[Any]:
+    return {deployment.version_id, deployment.next_version_id}
 
 
 def remove(weights: Weights, *, actor: str) -> None:

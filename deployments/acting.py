@@ -98,12 +98,11 @@ def _begin(row: Deployment) -> bool:
         cause = causes.of_weights(row.weights)
         row.transition(Status.FAILED, since=row.status, reason=cause.reason, detail=cause.evidence)
         return True
-    if keeping.is_away(row.weights):
-        with contextlib.suppress(IllegalMove):
-            fetching.call_back(row.weights)
-        catalog_tasks.ring(row.weights_id)
-        row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
-        return True
+    if _is_called_back(row):
+        is_news = row.status != Status.DOWNLOADING
+        if is_news:
+            row.transition(Status.DOWNLOADING, since=row.status, reason=Reason.WEIGHTS_COMING)
+        return is_news
     try:
         loaded = preparing.of_version(row.version) if row.version else preparing.loads(row.weights)
     except DeploymentError as error:
@@ -121,6 +120,20 @@ def _begin(row: Deployment) -> bool:
     else:
         return False
     return True
+
+
+def _is_called_back(row: Deployment) -> bool:
+    """What of it is not on this disk comes from the bucket: its weights, their base, the adapters. True until all of it
+    is here; what could not be brought has failed, and is refused with the rest."""
+    adapters = row.version.adapters.select_related("weights") if row.version else []
+    needed = filter(None, [row.weights, row.weights.base, *(one.weights for one in adapters)])
+    away = [one for one in needed if one.is_in_motion or (one.is_ready and keeping.is_away(one))]
+    for one in away:
+        if one.is_ready:
+            with contextlib.suppress(IllegalMove):
+                fetching.call_back(one)
+            catalog_tasks.ring(one.pk)
+    return bool(away)
 
 
 def _start(row: Deployment, action: Start) -> bool:
@@ -155,13 +168,13 @@ def _ensure(row: Deployment, replica: Replica) -> bool:
     try:
         _backend(row).ensure(_spec(row, replica))
         return False
-    except BackendError as error:
-        cause = causes.of_exit(None, [str(error)])
+    except DeploymentError as error:
+        unknown = Reason.BACKEND_REFUSED if isinstance(error, BackendError) else Reason.BAD_WEIGHTS
         if row.status == Status.UPDATING and replica.version_id == row.next_version_id:
             _end(row, replica, crashed=True)
             back_from_update(row, Reason.UPDATE_FAILED, str(error))
         elif row.status in {Status.STARTING, Status.WAKING}:
-            reason = cause.reason or Reason.BACKEND_REFUSED
+            reason = causes.of_exit(None, [str(error)]).reason or unknown
             row.transition(Status.FAILED, since=row.status, reason=reason, detail=str(error))
         else:
             _end(row, replica, crashed=True)

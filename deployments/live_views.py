@@ -1,6 +1,7 @@
 """The pages that keep themselves up to date: the list, and one deployment's page with its tabs and its log."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -22,11 +23,14 @@ from deployments.errors import BadOption, NotNow
 from deployments.lifecycle import Status, Step
 from deployments.live import LIVE, LOGS, TABS, Eyes, List, Page, Shown
 from deployments.models import Deployment, Replica
+from deployments.watching import Frame, Seat
 
 DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 ALL = 1000
 LONGEST_SEARCH = 200
 ASK_AGAIN_S = 5
+# So long a stream may go on for one who is signed out meanwhile.
+STILL_THERE_S = 4.0
 SIGNED_OUT = "You are signed out. Sign in again."
 
 
@@ -50,7 +54,7 @@ async def list_stream(request: HttpRequest) -> HttpResponseBase:
         membership = http.current_membership(request)
         return _list(request, membership) if membership else _refused(401, SIGNED_OUT)
 
-    return _stream(await sync_to_async(_asked)(watched))
+    return _stream(request, await sync_to_async(_asked)(watched))
 
 
 @require_safe
@@ -102,7 +106,7 @@ async def deployment_stream(request: HttpRequest, pk: UUID) -> HttpResponseBase:
             sent=_seen(request.GET.get("seen", "")),
         )
 
-    return _stream(await sync_to_async(_asked)(watched))
+    return _stream(request, await sync_to_async(_asked)(watched))
 
 
 @require_safe
@@ -148,7 +152,7 @@ def next_step(request: TeamRequest, pk: UUID) -> HttpResponse:
     return redirect("deployment-detail", pk)
 
 
-def _stream(page: Page | List | HttpResponse) -> HttpResponseBase:
+def _stream(request: HttpRequest, page: Page | List | HttpResponse) -> HttpResponseBase:
     if isinstance(page, HttpResponse):
         return page
     hub = watching.hub_for_this_loop()
@@ -156,10 +160,32 @@ def _stream(page: Page | List | HttpResponse) -> HttpResponseBase:
         full = _refused(503, "Every seat is taken: ask for the page itself every few seconds.")
         full.headers["retry-after"] = str(ASK_AGAIN_S)
         return full
-    answer = StreamingHttpResponse(hub.stream(page.frame), content_type="text/event-stream")
+    answer = StreamingHttpResponse(hub.stream(_while_there(request, page)), content_type="text/event-stream")
     answer.headers["cache-control"] = "no-store"
     answer.headers["x-accel-buffering"] = "no"
     return answer
+
+
+def _while_there(request: HttpRequest, page: Page | List) -> Callable[[Seat], Frame | None]:
+    """Frames of the page until its viewer has signed out, was put out of the team, or may see other things; then the
+    stream ends, and who comes again is told."""
+    seen_at = time.monotonic()
+
+    def look(seat: Seat) -> Frame | None:
+        nonlocal seen_at
+        if time.monotonic() - seen_at >= STILL_THERE_S:
+            if not _sees_the_same(page.eyes, http.membership_now(request)):
+                return None
+            seen_at = time.monotonic()
+        return page.frame(seat)
+
+    return look
+
+
+def _sees_the_same(eyes: Eyes, now: Membership | None) -> bool:
+    if now is None:
+        return False
+    return (now.team, now.role in DEPLOYERS, now.user.is_staff) == (eyes.team, eyes.may_change, eyes.is_staff)
 
 
 def _refused(status: int, text: str) -> HttpResponse:

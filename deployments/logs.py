@@ -12,7 +12,7 @@ from deployments.backends import backends
 from deployments.models import Deployment, Replica
 
 MOST_LINES = 1000
-LONGEST_LINE = 4000
+LONGEST_LINE, LONGEST_EVIDENCE = 4000, 300
 CHUNK = 256 * 1024
 
 
@@ -84,9 +84,11 @@ def whole(row: Deployment, replica: Replica) -> Iterator[str]:
 
 
 def tail(row: Deployment, replica: Replica, *, lines: int) -> list[str]:
-    """Its last lines, also after its death."""
+    """The beginnings of its last lines, also after its death. They are cut once no secret is in them: of one that is
+    cut in two, neither half would be known."""
     secrets = _secrets(replica)
-    return [masking.clean(line, secrets=secrets) for line in backends[row.backend].log(replica.name, lines=lines)]
+    said = backends[row.backend].log(replica.name, lines=lines)
+    return [masking.clean(line, secrets=secrets)[:LONGEST_EVIDENCE] for line in said]
 
 
 def head(row: Deployment, replica: Replica, *, size: int) -> list[str]:
@@ -101,7 +103,9 @@ def _secrets(replica: Replica) -> list[str]:
     """What this engine knows and nobody may read in its log."""
     sealed = [replica.sealed_key] if replica.sealed_key else []
     given = replica.version.sealed_secrets.values() if replica.version else ()
-    return [sealing.unseal(one) for one in (*sealed, *given)]
+    known = [sealing.unseal(one) for one in (*sealed, *given)]
+    # Of a text of several lines, such as a private key, each is a secret: an output is shown line by line.
+    return [line.strip() for one in known for line in one.splitlines()]
 
 
 def _span(row: Deployment, replica: Replica) -> tuple[int, int]:

@@ -184,7 +184,7 @@ class VersionAdapter(models.Model):
     """A LoRA that a version applies to its weights, with how much of it."""
 
     version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="adapters")
-    weights = models.ForeignKey(Weights, on_delete=models.PROTECT, related_name="+")
+    weights = models.ForeignKey(Weights, on_delete=models.PROTECT, related_name="applications")
     scale = models.FloatField(default=1.0)
 
     class Meta:

@@ -29,7 +29,7 @@ from deployments.hearing import Hearing
 log = logging.getLogger(__name__)
 
 RENDERERS = 2
-# A stream ends after so long, and the browser comes again: then it is asked anew who is there and what he may see.
+# A stream ends after so long, and the browser comes again.
 STREAM_S = 60.0
 ALIVE_EVERY_S = 15.0
 AGAIN_AFTER_MS = 1000
@@ -97,12 +97,12 @@ class Hub:
     def viewers(self) -> int:
         return len(self._seats)
 
-    def stream(self, look: Callable[[Seat], Frame]) -> "Events":
+    def stream(self, look: Callable[[Seat], Frame | None]) -> "Events":
         """Events until there is nothing more to come, the viewer is gone, the process ends, or a minute is over. The
         seat is taken with the first event: who is gone before that has none. No event at all: no seat was free."""
         return Events(self, look)
 
-    async def events(self, seat: Seat, look: Callable[[Seat], Frame]) -> AsyncGenerator[bytes, None]:
+    async def events(self, seat: Seat, look: Callable[[Seat], Frame | None]) -> AsyncGenerator[bytes, None]:
         try:
             yield f"retry: {AGAIN_AFTER_MS}\n\n".encode()
             end, spoken = time.monotonic() + STREAM_S, time.monotonic()
@@ -133,8 +133,8 @@ class Hub:
             self._lingering.cancel()
         await self._rest()
 
-    async def _look(self, look: Callable[[], Frame]) -> Frame | None:
-        """None if the database is away: the browser comes again."""
+    async def _look(self, look: Callable[[], Frame | None]) -> Frame | None:
+        """None if there is nothing to be seen, or the database is away: the browser comes again."""
         try:
             return await self._ask(look)
         except (OperationalError, InterfaceError) as error:
@@ -203,7 +203,7 @@ def _close(threads: ThreadPoolExecutor, mine: dict[int, BaseDatabaseWrapper]) ->
 class Events:
     """A stream's events. Closing it, from whatever thread, gives its seat back at once."""
 
-    def __init__(self, hub: Hub, look: Callable[[Seat], Frame]) -> None:
+    def __init__(self, hub: Hub, look: Callable[[Seat], Frame | None]) -> None:
         self._hub, self._look, self._loop = hub, look, asyncio.get_running_loop()
         self._events: AsyncGenerator[bytes, None] | None = None
         self._is_closed = False

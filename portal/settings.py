@@ -272,6 +272,11 @@ CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL", REDIS_URL)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.drf.ApiKeyAuthentication", "accounts.drf.TeamSessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.drf.HasTeam"],
+    "DEFAULT_PARSER_CLASSES": [
+        "accounts.drf.Json",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_PAGINATION_CLASS": "accounts.drf.Pages",

@@ -31,7 +31,7 @@ SHIM = Path(local_shim.__file__)
 HEALTH_TIMEOUT_S = 1.0
 APPEARS_WITHIN_S = 3.0
 KILL_ENGINE_AFTER_S, KILL_ALL_AFTER_S = 5.0, 7.0
-LONGEST_LINE = 300
+TAIL = 256 * 1024
 # An engine gets no secret of the portal's: its environment is these, and what its spec says.
 KEPT_ENV = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"})
 
@@ -113,11 +113,12 @@ class LocalBackend:
         try:
             with (self._root / name / "engine.log").open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - LONGEST_LINE * lines))
-                found = self._without_key(name, file.read()).decode(errors="replace").splitlines()[-lines:]
+                begin = max(0, size - TAIL)
+                file.seek(begin)
+                found = self._without_key(name, file.read()).decode(errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        return [line[:LONGEST_LINE] for line in found]
+        return found[1 if begin else 0 :][-lines:]
 
     def log_span(self, name: str) -> tuple[int, int]:
         end, size = self._log_end(name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.forms.fields import InvalidJSONInput
 
 from accounts.models import Team
 from deployments.validation.cases import (
@@ -30,7 +31,22 @@ class SetForm(forms.Form):
 
 
 class JSONText(forms.JSONField):
-    """Nothing is shown as nothing."""
+    """Nothing is shown as nothing. What Python can't read, or a page can't show, is not JSON to people either."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+            json.dumps(found, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from error
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What was sent is shown again, as it was if it is no JSON."""
+        try:
+            return self.to_python(data)
+        except forms.ValidationError:
+            return InvalidJSONInput(data)
 
     def prepare_value(self, value: Any) -> Any:
         return "" if value is None else super().prepare_value(value)
@@ -124,7 +140,7 @@ class Editor:
         match data.get("add", "").partition("-"):
             case ("case", _, _) if len(self.rows) < MOST_CASES:
                 self.rows.append(_empty(len(self.rows)))
-            case ("check", _, place) if place.isdigit() and int(place) < len(self.rows):
+            case ("check", _, place) if _is_small(place) and int(place) < len(self.rows):
                 checks = self.rows[int(place)].checks
                 if len(checks) < MOST_CHECKS:
                     checks.append(_check(int(place), len(checks)))
@@ -160,7 +176,7 @@ class Editor:
 
     def _count(self, name: str, most: int, least: int) -> int:
         text = str((self.data or {}).get(name, ""))
-        return max(least, min(int(text), most)) if text.isascii() and text.isdigit() and len(text) < 5 else least
+        return max(least, min(int(text), most)) if _is_small(text) else least
 
 
 class PlanForm(forms.Form):
@@ -184,6 +200,11 @@ class PlanForm(forms.Form):
         if not given.get("prompt_set") and (given.get("on_update", Rule.OFF) != Rule.OFF or given.get("every")):
             self.add_error("prompt_set", "Choose the set to be asked.")
         return given
+
+
+def _is_small(text: str) -> bool:
+    """A whole number that int() reads; other alphabets have digits, too, that it does not."""
+    return text.isascii() and text.isdigit() and len(text) < 5
 
 
 def _stored(place: int, raw: dict[str, Any]) -> CaseRows:

@@ -31,6 +31,10 @@ CONFIGS = [
     ),
     ({"num_hidden_layers": "many", "hidden_size": True, "num_attention_heads": -1}, {}),
     ({"sliding_window": 4096, "use_sliding_window": False, "text_config": "none", "quantization_config": None}, {}),
+    *(
+        ({"quantization_config": said}, {})
+        for said in ("fp8", ["fp8"], *({"quant_method": odd} for odd in ("fp8\0", float("nan"), "\ud800", {})))
+    ),
 ]  # fmt: skip
 
 

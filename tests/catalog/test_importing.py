@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from accounts.models import AuditEvent, Team
 from catalog import fetching, hub_tokens, huggingface, importing, removing, store
@@ -107,6 +108,38 @@ def test_what_cannot_be_run_is_refused_with_what_to_do(
     assert caught.value.code == code
     assert not Weights.objects.exists()
     assert not any(path.startswith("/lfs/") for _, path, _, _ in hub.asked), "nothing was downloaded"
+
+
+@pytest.mark.parametrize("said", ["x\0", "\ud800", "x\x1b[31m"])
+def test_words_that_no_database_keeps_are_left_out(hub: TestHub, importers: Team, said: str) -> None:
+    config = json.loads(CONFIG) | {"quantization_config": {"quant_method": said}, "architectures": [said]}
+    hub.add(
+        "org/odd",
+        SAFE | {"config.json": json.dumps(config).encode()},
+        card={"license": "other", "license_name": said, "base_model": said},
+        more={"config": {"architectures": [said]}},
+    )
+    weights = imported(importers, "org/odd")
+    assert (weights.status, weights.detail) == ("ready", "")
+    assert said not in str(weights.facts)
+    hub.add("org/huge", {"a.gguf": GGUF}, more={"gguf": {"context_length": 2**40, "architecture": said}})
+    assert imported(importers, "org/huge").facts["context_tokens"] == 512
+    lora = {"peft_type": "LORA", "base_model_name_or_path": said}
+    hub.add("org/lora", {"adapter_config.json": json.dumps(lora).encode(), "adapter_model.safetensors": b"1"})
+    with pytest.raises(Refused, match="does not say of which model"):
+        importing.preflight(importers, "org/lora")
+
+
+def test_what_the_database_does_not_take_has_failed_and_is_not_read_for_ever(hub: TestHub, importers: Team) -> None:
+    config = json.loads(CONFIG) | {"num_hidden_layers": 2}
+    hub.add("org/safe", SAFE | {"config.json": json.dumps(config).encode()})
+    weights = importing.begin(importers, "org/safe", actor="ada")
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("ALTER TABLE catalog_weights ADD CHECK ((facts->>'layers')::int / 0 > 0) NOT VALID")
+    fetching.fetch(weights.pk)
+    weights.refresh_from_db()
+    assert (weights.status, weights.reason) == ("failed", "portal_failed")
 
 
 def test_a_gated_repository_needs_a_token_whose_owner_accepted_its_terms(hub: TestHub, importers: Team) -> None:

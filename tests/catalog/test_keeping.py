@@ -102,6 +102,30 @@ def test_what_is_freed_from_the_disk_comes_back_for_a_deployment(bucket: Any, hu
         assert file.read() == GGUF
 
 
+def test_a_base_and_its_adapter_come_back_too(bucket: Any, hub: TestHub, importers: Team) -> None:
+    base = imported(hub, importers)
+    hub.add("org/lora", {"l.gguf": tiny.gguf_adapter()}, card={"base_model": "org/tiny"})
+    lora = importing.begin(importers, "org/lora", actor="ada")
+    fetching.fetch(lora.pk)
+    pricing.set_price(
+        "compute:cpu-small", meter="compute.seconds", amount=Decimal("0.0001"), source="t",
+        valid_from=datetime(2026, 1, 1, tzinfo=UTC), source_date=date(2026, 1, 1),
+    )  # fmt: skip
+    keeping.free(base)
+    keeping.free(lora)
+    hardware = base.offers.get().hardware.exclude(backend="").first()
+    assert hardware is not None
+    row = operations.deploy(importers, model=base.model, hardware=hardware, actor="ada", adapters=[str(lora.pk)])
+    for weights in (base, lora):
+        reconcile.step(row)
+        row = Deployment.objects.get(pk=row.pk)
+        assert (row.status, row.detail) == ("downloading", "")
+        fetching.fetch(weights.pk)
+        weights.refresh_from_db()
+        assert weights.status == "ready"
+        assert not keeping.is_away(weights)
+
+
 def test_a_bucket_that_gives_other_bytes_is_named_and_nothing_of_them_is_kept(
     bucket: Any, hub: TestHub, importers: Team
 ) -> None:

@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Membership, Role
-from catalog import measurements
+from catalog import measurements, removing
+from catalog.errors import InUse
 from catalog.measurements import Figures
 from catalog.models import Hardware
 from deployments import operations, preparing, sizing
@@ -270,6 +271,10 @@ def test_an_adapter_runs_on_its_base_and_on_no_other(tmp_path: Path) -> None:
     row = operations.deploy(team, model=base.model, hardware=cpu, actor="t", name="b", adapters=[f"{lora.pk}=0.5"])
     assert row.version
     assert [(one.weights, one.scale) for one in preparing.of_version(row.version).adapters] == [(lora, 0.5)]
+    assert removing.users_of(lora) == [f"{team.slug}/a", f"{team.slug}/b"]
+    Deployment.objects.filter(name="a").update(status="stopped")
+    with pytest.raises(InUse, match=f"used by {team.slug}/b"):
+        removing.remove(lora, actor="t")
     for model, adapters in ((other.model, [str(lora.pk)]), (lora.model, [str(lora.pk)]), (base.model, [str(base.pk)])):
         with pytest.raises(BadOption) as told:
             operations.deploy(team, model=model, hardware=cpu, actor="t", name="c", adapters=adapters)
@@ -304,3 +309,15 @@ def test_viewers_may_not_ask_for_the_form(client: Client) -> None:
     assert client.get(PAGE).status_code == 403
     assert client.post(PAGE, FORM | {"dry_run": "1"}).status_code == 403
     assert not Version.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["deployments", "weights/imports", "prompt-sets"])
+@pytest.mark.parametrize(
+    "body", ["[" * 100_000, json.dumps(WISH | {"options": {"chat_template": "\ud800"}}), json.dumps({"\ud800": 1})]
+)
+def test_a_body_that_nothing_can_keep_is_a_bad_request(
+    client: Client, member: Membership, path: str, body: str
+) -> None:
+    _, key = keys.issue(member.team, name="k")
+    answer = client.post(f"/api/v1/{path}", body, "application/json", headers={"authorization": f"Bearer {key}"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")

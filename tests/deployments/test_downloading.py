@@ -98,3 +98,18 @@ def test_its_page_says_how_far_they_are(
     assert '<li class="now"><span>Fetching the weights' in page
     form = client.get(f"/deployments/new?model={row.model.slug}", follow=True).content.decode()
     assert "it starts once they are here" in form
+
+
+def test_what_wakes_without_its_weights_has_failed_and_says_so(
+    waiting: tuple[Deployment, Weights], small_portal: Portal
+) -> None:
+    row, weights = waiting
+    fetching.fetch(weights.pk)
+    Deployment.objects.filter(pk=row.pk).update(status=Status.ASLEEP, min_replicas=0)
+    Weights.objects.filter(pk=weights.pk).update(status="failed")
+    operations.wake(row.pk)
+    for _ in range(3):
+        small_portal.step(row)
+    assert (row.status, row.reason) == (Status.FAILED, Reason.BAD_WEIGHTS)
+    assert "are not here" in row.detail
+    assert not small_portal.live(row)

@@ -216,3 +216,21 @@ def test_an_unknown_engine_has_an_empty_log(small_portal: Portal, row: Deploymen
     replica = Replica.objects.create(deployment=row)
     assert logs.last(row, replica, lines=5).lines == ()
     assert list(logs.whole(row, replica)) == []
+
+
+def test_a_secret_is_hidden_wherever_a_line_is_cut(small_portal: Portal, row: Deployment) -> None:
+    text = "".join(f"{'x' * (300 - shift)}{KEY}\n" for shift in range(1, len(KEY)))
+    replica = written(small_portal, row, text, sealed_key=sealing.seal(KEY))
+    for lines in (1, 12, 40):
+        found = logs.tail(row, replica, lines=lines)
+        assert len(found) == lines
+        assert {line.lstrip("x") for line in found} <= {masking.MASK[:n] for n in range(len(masking.MASK) + 1)}
+
+
+def test_each_line_of_a_secret_of_several_lines_is_hidden(small_portal: Portal, row: Deployment) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n-----END PRIVATE KEY-----\n"
+    assert row.version
+    row.version.sealed_secrets = {"PEM": sealing.seal(pem)}
+    row.version.save()
+    replica = written(small_portal, row, f"read {pem} and {pem!r}\n", version=row.version)
+    assert "MC4CAQ" not in "".join(texts(logs.last(row, replica, lines=10)) + logs.tail(row, replica, lines=9))

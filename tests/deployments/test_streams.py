@@ -15,7 +15,7 @@ from django.http.response import StreamingHttpResponse
 from django.test import AsyncClient
 
 from accounts.models import Membership
-from deployments import operations, watching
+from deployments import live_views, operations, watching
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
 from tests.factories.accounts import MembershipFactory, TeamFactory
@@ -186,6 +186,30 @@ async def test_a_stream_is_for_members_who_are_signed_in(
     await client.alogout()
     assert (await client.get(f"/deployments/{theirs.pk}/stream")).status_code == 401
     assert (await client.get("/deployments/stream")).status_code == 401
+
+
+@pytest.mark.parametrize("gone", ["session", "password", "membership", "role"])
+@pytest.mark.parametrize("path", ["{}/stream", "{}/stream?tab=logs", "stream"])
+async def test_a_stream_ends_when_its_viewer_may_not_see_it_any_more(
+    client: AsyncClient, row: Deployment, member: Membership, hub: watching.Hub, monkeypatch: pytest.MonkeyPatch,
+    gone: str, path: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(live_views, "STILL_THERE_S", 0.5)
+    reader = Reader(await client.get(f"/deployments/{path.format(row.pk)}"))
+    await reader.next()
+    await asyncio.sleep(0.6)
+    match gone:
+        case "session":
+            await client.alogout()
+        case "password":
+            member.user.set_password("another-one")
+            await member.user.asave()
+        case "membership":
+            await member.adelete()
+        case "role":
+            await Membership.objects.aupdate(role="viewer")
+    await sync_to_async(row.transition)(Status.STARTING, since=Status.PENDING, reason=Reason.ENGINE_LOADING)
+    assert (await reader.next())[0] == "end", "what came later is not told"
 
 
 async def test_the_list_hears_of_its_own_rows(client: AsyncClient, row: Deployment, hub: watching.Hub) -> None:

@@ -44,6 +44,21 @@ def form(*cases: dict[str, str], **more: str) -> dict[str, str]:
 ONE_CHECK = {"prompt": "Say hello.", "checks": "1", "check-0-kind": "contains", "check-0-value": "hello"}
 
 
+@pytest.mark.parametrize("field", ["messages", "parameters"])
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, '["\\ud800"]', "{"])
+def test_what_is_no_json_is_told_beside_its_field(
+    client: Client, membership: Membership, field: str, text: str
+) -> None:
+    page = client.post("/deployments/prompt-sets/new/", form(ONE_CHECK | {field: text}))
+    assert page.status_code == 400
+    assert "Enter a valid JSON." in page.content.decode()
+
+
+@pytest.mark.parametrize("odd", ["check-\u00b2", "check-9", "check-", "check-" + "1" * 5000, "case-1", "x"])
+def test_more_rows_are_asked_for_by_a_place_that_is_there(client: Client, membership: Membership, odd: str) -> None:
+    assert client.post("/deployments/prompt-sets/new/", form(ONE_CHECK, add=odd)).status_code == 200
+
+
 def test_a_set_is_written_without_javascript_row_by_row(client: Client, membership: Membership) -> None:
     assert "Write the first one" in client.get("/deployments/prompt-sets/").content.decode()
     page = client.get("/deployments/prompt-sets/new/")
