@@ -21,7 +21,7 @@ class Command(BaseCommand):
         gone = 0
         rows = Weights.objects.filter(status=Status.READY).exclude(source_kind=Weights.SourceKind.STARTER)
         for weights in rows.select_related("model"):
-            if removing.users_of(weights) or keeping.is_away(weights):
+            if removing.users_of(weights) or _may_be_rolled_back_to(weights) or keeping.is_away(weights):
                 continue
             if options["dry_run"]:
                 self.stdout.write(f"{weights}: {weights.size_bytes:,} bytes")
@@ -33,3 +33,9 @@ class Command(BaseCommand):
             gone += freed
             self.stdout.write(f"{weights}: {freed:,} bytes")
         self.stdout.write(f"{gone:,} bytes are free now; the bucket keeps them.")
+
+
+def _may_be_rolled_back_to(weights: Weights) -> bool:
+    """A version of a deployment that is not stopped has them: one click back must find them on the disk."""
+    live = weights.model.deployments.exclude(status="stopped")
+    return live.filter(versions__weights=weights).exists()
