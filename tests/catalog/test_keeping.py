@@ -61,6 +61,13 @@ def imported(hub: TestHub, team: Team, name: str = "tiny") -> Weights:
     return weights
 
 
+def _price() -> None:
+    pricing.set_price(
+        "compute:cpu-small", meter="compute.seconds", amount=Decimal("0.0001"), source="t",
+        valid_from=datetime(2026, 1, 1, tzinfo=UTC), source_date=date(2026, 1, 1),
+    )  # fmt: skip
+
+
 def names(bucket: Any) -> list[str]:
     return [one.key for one in bucket.objects.all()]
 
@@ -79,10 +86,7 @@ def test_ready_weights_are_in_the_bucket_once_and_leave_it_with_their_last_use(
 
 def test_what_is_freed_from_the_disk_comes_back_for_a_deployment(bucket: Any, hub: TestHub, importers: Team) -> None:
     weights = imported(hub, importers)
-    pricing.set_price(
-        "compute:cpu-small", meter="compute.seconds", amount=Decimal("0.0001"), source="t",
-        valid_from=datetime(2026, 1, 1, tzinfo=UTC), source_date=date(2026, 1, 1),
-    )  # fmt: skip
+    _price()
     said = StringIO()
     call_command("free_weights", stdout=said)
     assert f"{len(GGUF):,} bytes" in said.getvalue()
@@ -164,3 +168,22 @@ def test_without_a_bucket_nothing_is_freed(hub: TestHub, importers: Team) -> Non
         call_command("free_weights")
     assert store.blob_path(DIGEST).exists()
     assert not keeping.is_away(weights)
+
+
+def test_what_one_click_goes_back_to_is_not_freed(bucket: Any, hub: TestHub, importers: Team) -> None:
+    kinds = ("Q4_K_M", "Q8_0")
+    hub.add("org/two", {f"two-{kind}.gguf": tiny.gguf(seed=seed) for seed, kind in enumerate(kinds, start=40)})
+    first, second = (importing.begin(importers, "org/two", actor="ada", file=f"two-{kind}.gguf") for kind in kinds)
+    for weights in (first, second):
+        fetching.fetch(weights.pk)
+        weights.refresh_from_db()
+    _price()
+    hardware = first.offers.model.objects.get(model=first.model).hardware.exclude(backend="").first()
+    assert hardware is not None
+    row = operations.deploy(importers, model=first.model, hardware=hardware, revision=first.revision, actor="ada")
+    Deployment.objects.filter(pk=row.pk).update(weights=second, version=None)
+    call_command("free_weights", stdout=StringIO())
+    assert not keeping.is_away(first), "a version of it ran with these"
+    Deployment.objects.filter(pk=row.pk).update(status="stopped")
+    call_command("free_weights", stdout=StringIO())
+    assert keeping.is_away(first)
