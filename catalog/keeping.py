@@ -66,12 +66,11 @@ def bring_back(weights: Weights, tell: Callable[[int], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     store.incoming_folder(weights.pk).mkdir(parents=True, exist_ok=True)
     for file in weights.files.all():
-        if not store.blob_path(file.sha256).exists():
-            part = store.incoming_folder(weights.pk) / f"{file.pk}.part"
-            _bring(file, part, tell)
-            store.place(part, file.sha256, folder / file.name)
-        else:
-            store.place(store.blob_path(file.sha256), file.sha256, folder / file.name)
+        source = store.blob_path(file.sha256)
+        if not source.exists():
+            source = store.incoming_folder(weights.pk) / f"{file.pk}.part"
+            _bring(file, source, tell)
+        store.place(source, file.sha256, folder / file.name)
     store.sync(folder)
     store.drop_incoming(weights.pk)
 

@@ -30,8 +30,9 @@ class Breaker:
         state.probing = True
         return True
 
-    def succeeded(self, target: str) -> None:
-        self._states.pop(target, None)
+    def succeeded(self, *targets: str) -> None:
+        for target in targets:
+            self._states.pop(target, None)
 
     def failed(self, target: str) -> None:
         state = self._states.setdefault(target, _State())
@@ -40,10 +41,11 @@ class Breaker:
         if state.failures >= FAILURES:
             state.open_until = time.monotonic() + OPEN_S
 
-    def undecided(self, target: str) -> None:
-        """The call ended in a way that says nothing about the target (the client left, the request was bad)."""
-        if state := self._states.get(target):
-            state.probing = False
+    def undecided(self, *targets: str) -> None:
+        """The call ended in a way that says nothing about them (the client left, the request was bad)."""
+        for target in targets:
+            if state := self._states.get(target):
+                state.probing = False
 
     def retry_after_s(self, target: str) -> int:
         state = self._states.get(target)

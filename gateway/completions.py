@@ -212,17 +212,14 @@ async def _try_one(asking: Asking, target: Target) -> None:
             if error.next is not Next.THE_SAME_AGAIN or number == ATTEMPTS - 1 or pause > LONGEST_PAUSE_S:
                 _tell_breaker(breaker, name, own, target, error)
                 raise
-            breaker.undecided(name)
-            breaker.undecided(own)
+            breaker.undecided(name, own)
             await asyncio.sleep(pause)
             target = asking.runtime.router.look(asking.caller, target.model) or target
         except BaseException:
-            breaker.undecided(name)
-            breaker.undecided(own)
+            breaker.undecided(name, own)
             raise
         else:
-            breaker.succeeded(name)
-            breaker.succeeded(own)
+            breaker.succeeded(name, own)
             metrics.child(metrics.ATTEMPTS, "ok").inc()
             return
 
