@@ -2,36 +2,21 @@
 
 import csv
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.browsing import sign_in
 from tests.running import RunningPortal
 
 pytestmark = [pytest.mark.browser, pytest.mark.portal, pytest.mark.xdist_group("portal")]
 
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-
-
-@pytest.fixture
-def page(chromium_path: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=QUIET)
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-        page = context.new_page()
-        failures: list[str] = []
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        yield page
-        browser.close()
-        assert failures == []
-
 
 def test_a_stranger_deploys_talks_and_takes_the_bill(page: Page, running_portal: RunningPortal, tmp_path: Path) -> None:
-    _sign_in(page, running_portal)
+    sign_in(page, running_portal)
     _find_smollm2(page, running_portal)
     endpoint = _deploy(page)
     _chat(page, running_portal, model=endpoint)
@@ -41,14 +26,6 @@ def test_a_stranger_deploys_talks_and_takes_the_bill(page: Page, running_portal:
     assert {row["path"] for row in rows} == {"hosted", "serverless"}
     assert sum(Decimal(row["cost"]) for row in rows) == _ledger_total(running_portal)
     _stop(page, running_portal, endpoint)
-
-
-def _sign_in(page: Page, portal: RunningPortal) -> None:
-    page.goto(portal.url)
-    page.get_by_label("Email").fill(portal.email)
-    page.get_by_label("Password").fill(portal.password)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(lambda url: "login" not in url)
 
 
 def _find_smollm2(page: Page, portal: RunningPortal) -> None:
@@ -106,4 +83,4 @@ def _stop(page: Page, portal: RunningPortal, endpoint: str) -> None:
     page.get_by_role("link", name=endpoint.split("/")[1]).first.click()
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name=re.compile("^Stop")).first.click()
-    expect(page.locator(".pill.stopped").first).to_be_visible(timeout=30_000)
+    expect(page.locator(".pill.stopped").first).to_be_visible()
