@@ -36,9 +36,18 @@ class Bill:
     ended: bool = False
 
     @property
+    def input(self) -> Counter[str]:
+        return inputs(self.metered)
+
+    @property
     def sent(self) -> int:
         """Tokens of the answer."""
-        return sum(many for meter, many in self.metered.items() if meter.startswith("tokens.output"))
+        return (self.metered - self.input).total()
+
+
+def inputs(classes: Counter[str]) -> Counter[str]:
+    """Those of the prompt."""
+    return Counter({meter: many for meter, many in classes.items() if meter.startswith("tokens.input")})
 
 
 def prompt_of(number: int) -> str:
@@ -172,7 +181,7 @@ async def _events(bill: Bill) -> AsyncIterator[bytes]:
 
 def _openai_usage(metered: Counter[str]) -> dict[str, Any]:
     """As OpenAI says it: the rarer classes are part of the prompt's and the answer's totals."""
-    read = sum(many for meter, many in metered.items() if meter.startswith("tokens.input"))
+    read = inputs(metered).total()
     said = metered.total() - read
     return {
         "prompt_tokens": read,

@@ -22,7 +22,7 @@ import pytest
 
 from tests.calls import wait_until
 from tests.fakes import metered_upstream
-from tests.fakes.metered_upstream import PER_MESSAGE, Bill, MeteredProvider, cut_after, prompt_of
+from tests.fakes.metered_upstream import PER_MESSAGE, Bill, MeteredProvider, cut_after, inputs, prompt_of
 from tests.running import RunningPortal
 
 pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
@@ -31,20 +31,21 @@ CALLS = int(os.environ.get("PROOF_CALLS", "200"))
 AT_ONCE = 32
 KINDS = ("whole", "running", "final", "claude")
 WHOLE = CALLS >= 1000
-WRITES = {"tokens.input.cache_write", "tokens.input.cache_write_1h"}
 UNFINISHED = aiohttp.ClientError, OSError, asyncio.TimeoutError
 
 
 @dataclass
 class Proof:
-    """A running portal, a provider with a meter, a key that only this test uses, and what became of each call."""
+    """A running portal, a provider with a meter, a key that only this test uses, and what became of each call: how it
+    ended and how many tokens its caller has heard."""
 
     portal: RunningPortal
     provider: MeteredProvider
     key: str
     tag: str
     ends: dict[int, str] = field(default_factory=dict)
-    killed_at: datetime = datetime.min.replace(tzinfo=UTC)
+    heard: Counter[int] = field(default_factory=Counter)
+    killed_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def rows(self, sql: str, *more: Any) -> list[tuple[Any, ...]]:
         with self.portal.db() as connection:
@@ -55,7 +56,7 @@ class Proof:
         return int(self.rows(sql)[0][0])
 
     def kill(self, name: str) -> None:
-        """kill -9, but for PostgreSQL, which is stopped fast as its service would be. The supervisor starts it again."""
+        """kill -9, but for PostgreSQL, which is stopped fast, as a restart does. The supervisor starts it again."""
         self.portal.kill(name, signal.SIGINT if name == "postgres" else signal.SIGKILL)
         if name == "web":
             self.killed_at = datetime.now(UTC)
@@ -72,22 +73,31 @@ class Row:
     @property
     def number(self) -> int:
         """The prompts tell the calls apart: every class of the input together is the call's number."""
-        return sum(many for meter, many in self.quantities.items() if meter.startswith("tokens.input")) - PER_MESSAGE
+        return self.input.total() - PER_MESSAGE
+
+    @property
+    def input(self) -> Counter[str]:
+        return inputs(self.quantities)
+
+    @property
+    def said(self) -> int:
+        """Tokens of the answer."""
+        return (self.quantities - self.input).total()
 
 
 @pytest.fixture
 def proof(running_portal: RunningPortal) -> Iterator[Proof]:
     tag = uuid4().hex[:8]
     with metered_upstream.running() as provider:
+        offers = [(f"{kind}-{tag}", "anthropic" if kind == "claude" else "openai", kind) for kind in KINDS]
         code = (
             "from tests.gateway.conftest import offer, CLAUDE_PRICES; from accounts import sealing;"
-            "from catalog.models import Provider;"
-            "make = lambda wire: Provider.objects.create(slug=f'{wire}-%(tag)s', name=f'{wire} %(tag)s', wire=wire,"
-            " base_url='%(url)s', sealed_key=sealing.seal('sk-provider-secret'));"
-            "openai, claude = make('openai'), make('anthropic');"
-            "[offer(f'{kind}-%(tag)s', claude if kind == 'claude' else openai, CLAUDE_PRICES, upstream_model=kind)"
-            " for kind in %(kinds)r]"
-        ) % {"tag": tag, "url": provider.base_url, "kinds": KINDS}
+            "from catalog.models import Provider; sealed = sealing.seal('sk-provider-secret');"
+            f"make = lambda wire: Provider.objects.create(slug=f'{{wire}}-{tag}', name=f'{{wire}} {tag}', wire=wire,"
+            f" base_url='{provider.base_url}', sealed_key=sealed);"
+            "made = {wire: make(wire) for wire in ('openai', 'anthropic')};"
+            f"[offer(name, made[wire], CLAUDE_PRICES, upstream_model=kind) for name, wire, kind in {offers!r}]"
+        )
         running_portal.manage("shell", "-c", code)
         key = running_portal.manage("issue_key", "--team", "demo", "--name", f"proof-{tag}").strip()
         yield Proof(running_portal, provider, key, tag)
@@ -103,20 +113,33 @@ def test_the_ledger_and_the_providers_meter_agree_on_every_call(proof: Proof, tm
     assert len(bills) == CALLS
     assert len(found) == len({row.number for row in found}), "a call is billed twice"
     rows = {row.number: row for row in found}
-    assert rows.keys() == bills.keys(), "every call that the provider met is billed, and no other"
-
-    measured = {number: row for number, row in rows.items() if row.quality == "measured"}
-    estimated = {number: row for number, row in rows.items() if row.quality == "estimated"}
-    for number, row in measured.items():
-        assert row.quantities == bills[number].metered, (number, bills[number], proof.ends.get(number))
-    for number, end in proof.ends.items():
-        assert end != "whole" or number in measured, "what came whole is measured"
-    for number, row in estimated.items():
-        assert row.swept or proof.ends[number] == "cut"
-        _check_estimate(row, bills[number])
+    assert rows.keys() <= bills.keys(), "a call is billed that the provider never met"
+    for number, bill in bills.items():
+        _check(rows.get(number), bill, end=proof.ends[number], heard=proof.heard[number])
     assert _lines(proof) == _sum(row.quantities for row in found), "the ledger's lines are the events'"
     assert proof.portal.manage("check_ledger")
     _report(proof, rows, took)
+
+
+def _check(row: Row | None, bill: Bill, *, end: str, heard: int) -> None:
+    """One call by what became of it."""
+    said = (bill, row, end, heard)
+    if row is None:
+        assert (end, heard) == ("broken", 0), f"what was delivered is billed: {said}"
+    elif end == "whole":
+        assert row.quality == "measured", said
+    if row is None or row.quality == "measured":
+        assert row is None or row.quantities == bill.metered, said
+        return
+    if row.swept:
+        return
+    if end == "cut":
+        assert row.said == bill.sent, said
+    else:  # killed: what the provider had sent and nobody has read any more is not billed; at least one token is
+        assert heard <= row.said <= max(bill.sent, 1), said
+    assert row.input.total() == bill.input.total(), said
+    if bill.model != "final":  # its classes had been told before
+        assert row.input == bill.input, said
 
 
 async def _all(proof: Proof) -> None:
@@ -146,28 +169,34 @@ async def _until_met(proof: Proof, session: aiohttp.ClientSession, number: int) 
     while number not in proof.provider.bills:
         assert time.monotonic() < end, f"call {number} is not taken"
         try:
-            proof.ends[number] = await asyncio.wait_for(_call(session, proof.tag, number), 60)
+            proof.ends[number] = await asyncio.wait_for(_call(proof, session, number), 60)
         except UNFINISHED:
             proof.ends[number] = "broken"
         if number not in proof.provider.bills:
             await asyncio.sleep(0.2)
 
 
-async def _call(session: aiohttp.ClientSession, tag: str, number: int) -> str:
+async def _call(proof: Proof, session: aiohttp.ClientSession, number: int) -> str:
     """How it ended for the caller: whole, cut (by the provider, or by itself), or broken (by a fault of ours)."""
     kind, fate = kind_of(number), fate_of(number)
     user = f"{number} {fate}"
-    body: dict[str, Any] = {"model": f"{kind}-{tag}", "messages": [{"role": "user", "content": prompt_of(number)}]}
+    body: dict[str, Any] = {
+        "model": f"{kind}-{proof.tag}",
+        "messages": [{"role": "user", "content": prompt_of(number)}],
+    }
     body |= {"metadata": {"user_id": user}, "max_tokens": 64} if kind == "claude" else {"user": user}
     body |= {"stream": True} if kind != "whole" else {}
     path = "/v1/messages" if kind == "claude" else "/v1/chat/completions"
     seen = b""
     async with session.post(path, json=body) as answer:
         if kind == "whole":
-            return "whole" if answer.status == 200 and (await answer.json()).get("usage") else "broken"
+            said = await answer.json() if answer.status == 200 else {}
+            proof.heard[number] = said.get("usage", {}).get("completion_tokens", 0)
+            return "whole" if proof.heard[number] else "broken"
         async for piece in answer.content.iter_any():
             seen += piece
-            if fate == "left" and seen.count(b"tok ") >= cut_after(number):
+            proof.heard[number] = seen.count(b"tok ")
+            if fate == "left" and proof.heard[number] >= cut_after(number):
                 answer.close()
                 return "cut"
     if answer.status != 200:
@@ -175,7 +204,7 @@ async def _call(session: aiohttp.ClientSession, tag: str, number: int) -> str:
     last = b"message_stop" if kind == "claude" else b"data: [DONE]"
     if last in seen[-80:]:
         return "whole"
-    return "cut" if fate == "cut" and seen.count(b"tok ") >= cut_after(number) else "broken"
+    return "cut" if fate == "cut" and proof.heard[number] >= cut_after(number) else "broken"
 
 
 def kind_of(number: int) -> str:
@@ -196,7 +225,7 @@ def _let_the_sweep_come(proof: Proof) -> None:
         move = "UPDATE billing_reservation SET lease_until = now() - interval '1 s'"
         with proof.portal.db() as connection:
             connection.execute(
-                f"{move} WHERE api_key_name LIKE %s AND state = 'open' AND started_at < %s",  # noqa: S608
+                f"{move} WHERE api_key_name LIKE %s AND state = 'open' AND started_at < %s",
                 [f"proof-{proof.tag} (%", proof.killed_at],
             )
     wait_until(lambda: proof.open() == 0, seconds=120)
@@ -217,15 +246,6 @@ def _lines(proof: Proof) -> Counter[str]:
     return +Counter({meter: int(many) for meter, many in proof.rows(sql)})
 
 
-def _check_estimate(row: Row, bill: Bill) -> None:
-    """What is known is kept class by class: all that the provider had said, and a token for each chunk that came."""
-    assert row.quantities.total() - bill.metered.total() <= 1, "at least one token of an answer is charged, never more"
-    if not row.swept:
-        assert row.quantities.total() == bill.metered.total(), (row, bill)
-    if bill.model != "final" and not row.swept:
-        assert row.quantities == bill.metered, (row, bill)
-
-
 def _sum(counters: Any) -> Counter[str]:
     total: Counter[str] = Counter()
     for counter in counters:
@@ -238,12 +258,19 @@ def _report(proof: Proof, rows: dict[int, Row], took: float) -> None:
     bills = proof.provider.bills
     groups: dict[str, list[int]] = {}
     for number, row in rows.items():
-        name = "left by a dead gateway" if row.swept else "cut" if proof.ends[number] == "cut" else "delivered"
+        name = {"whole": "delivered", "broken": "left by a dead gateway"}.get(proof.ends[number], "cut")
+        name += ", swept" if row.swept else ""
         groups.setdefault(f"{name}, {row.quality}", []).append(number)
+    released = bills.keys() - rows.keys()
+    if released:
+        groups["left before the first byte, not billed"] = sorted(released)
+        rows = rows | dict.fromkeys(released, Row("", False, Counter()))
     print(f"\n{CALLS} calls in {took:.0f} s")
     for name, numbers in sorted(groups.items()):
         ours, theirs = _sum(rows[n].quantities for n in numbers), _sum(bills[n].metered for n in numbers)
         print(f"{name}: {len(numbers)} calls, {sum(rows[n].quantities == bills[n].metered for n in numbers)} equal")
         for meter in sorted(ours | theirs):
-            print(f"  {meter:28} ledger {ours[meter]:>12,} provider {theirs[meter]:>12,} {ours[meter] - theirs[meter]:+,}")
+            print(
+                f"  {meter:28} ledger {ours[meter]:>12,} provider {theirs[meter]:>12,} {ours[meter] - theirs[meter]:+,}"
+            )
     print(json.dumps({name: len(numbers) for name, numbers in groups.items()}))
