@@ -38,6 +38,7 @@ CHECK = struct.Struct("<I")
 ROOM = RECORD - CHECK.size - HEAD.size
 ENDING = ".calls"
 NOBODY = bytes(ID)
+UNWRITTEN = bytes(CHECK.size + HEAD.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ class Recorder:
         if self.memory is None or not self._free:
             return slot
         slot.at = self._free.pop()
-        self.memory[slot.at : slot.at + SLOT] = bytes(SLOT)
+        for place in (slot.at + ID, slot.at + ID + RECORD):  # what another call has left there is none of this one's
+            self.memory[place : place + len(UNWRITTEN)] = UNWRITTEN
         slot.note(begun=False)
         self.memory[slot.at : slot.at + ID] = call_id.bytes
         return slot

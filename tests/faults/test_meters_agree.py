@@ -7,7 +7,10 @@ PROOF_CALLS=10000 is the whole of it: three kill -9 of the gateway, one of the w
 import asyncio
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from portal.embedded import ROOT
 from tests.calls import wait_until
 from tests.fakes import metered_upstream
 from tests.fakes.metered_upstream import PER_MESSAGE, Bill, MeteredProvider, cut_after, inputs, prompt_of
@@ -92,14 +96,15 @@ def proof(running_portal: RunningPortal) -> Iterator[Proof]:
         offers = [(f"{kind}-{tag}", "anthropic" if kind == "claude" else "openai", kind) for kind in KINDS]
         code = (
             "from tests.gateway.conftest import offer, CLAUDE_PRICES; from accounts import sealing;"
+            "from accounts import keys; from accounts.models import Team;"
             "from catalog.models import Provider; sealed = sealing.seal('sk-provider-secret');"
             f"make = lambda wire: Provider.objects.create(slug=f'{{wire}}-{tag}', name=f'{{wire}} {tag}', wire=wire,"
             f" base_url='{provider.base_url}', sealed_key=sealed);"
             "made = {wire: make(wire) for wire in ('openai', 'anthropic')};"
-            f"[offer(name, made[wire], CLAUDE_PRICES, upstream_model=kind) for name, wire, kind in {offers!r}]"
+            f"[offer(name, made[wire], CLAUDE_PRICES, upstream_model=kind) for name, wire, kind in {offers!r}];"
+            f"print(keys.issue(Team.objects.get(slug='demo'), name='proof-{tag}')[1])"
         )
-        running_portal.manage("shell", "-c", code)
-        key = running_portal.manage("issue_key", "--team", "demo", "--name", f"proof-{tag}").strip()
+        key = running_portal.manage("shell", "-c", code).splitlines()[-1]
         yield Proof(running_portal, provider, key, tag)
 
 
@@ -118,6 +123,7 @@ def test_the_ledger_and_the_providers_meter_agree_on_every_call(proof: Proof, tm
         _check(rows.get(number), bill, end=proof.ends[number], heard=proof.heard[number])
     assert _lines(proof) == _sum(row.quantities for row in found), "the ledger's lines are the events'"
     assert proof.portal.manage("check_ledger")
+    _check_reconciliation(proof, rows, tmp_path / "usage.csv")
     _report(proof, rows, took)
 
 
@@ -244,6 +250,43 @@ def _rows(proof: Proof) -> list[Row]:
 def _lines(proof: Proof) -> Counter[str]:
     sql = "SELECT meter, sum(quantity) FROM billing_ledgerentry WHERE api_key_name LIKE %s GROUP BY meter"
     return +Counter({meter: int(many) for meter, many in proof.rows(sql)})
+
+
+def _check_reconciliation(proof: Proof, rows: dict[int, Row], path: Path) -> None:
+    """The provider's meter as the file that it would export, held against the ledger by the portal itself: the drift
+    that it says is what is left by cuts and kills, and nothing else."""
+    ours, theirs = {kind: Counter[str]() for kind in KINDS}, {kind: Counter[str]() for kind in KINDS}
+    for number, bill in proof.provider.bills.items():
+        theirs[bill.model].update(_folded(bill.metered))
+        ours[bill.model].update(_folded(rows[number].quantities) if number in rows else {})
+    day = datetime.now(UTC).date()
+    lines = [
+        f"{day},{kind}-{proof.tag},{meter},{many}" for kind in KINDS for meter, many in sorted(theirs[kind].items())
+    ]
+    path.write_text("\n".join(["date,model,meter,quantity", *lines, ""]))
+    command = [sys.executable, "manage.py", "reconcile", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=proof.portal.env(), check=False, capture_output=True, text=True)
+    drift = {
+        (kind, meter): (int(mine.replace(",", "")), int(yours.replace(",", "")))
+        for kind, meter, mine, yours in re.findall(
+            rf"^{day} (\w+)-{proof.tag} (\S+): ledger ([\d,]+), provider ([\d,]+)$", done.stdout, re.MULTILINE
+        )
+    }
+    assert drift == {
+        (kind, meter): (ours[kind][meter], many)
+        for kind in KINDS
+        for meter, many in theirs[kind].items()
+        if ours[kind][meter] != many
+    }, done.stdout + done.stderr
+    assert re.search(r"^coverage: \d", done.stdout, re.MULTILINE)
+
+
+def _folded(classes: Counter[str]) -> Counter[str]:
+    """A provider's file counts what was reasoned as output."""
+    found: Counter[str] = Counter()
+    for meter, many in classes.items():
+        found[meter.removesuffix(".reasoning")] += many
+    return found
 
 
 def _sum(counters: Any) -> Counter[str]:
