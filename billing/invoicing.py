@@ -188,12 +188,7 @@ def _line(late: bool, named: list[Any], quantity: Decimal, amount: Decimal) -> L
 
 def _checked(team: Team, found: Scope, *, lines: list[Line], sums: _Sums, in_files: int) -> list[dict[str, str]]:
     """What was held against what, in words. Raises NotYet with everything that does not fit."""
-    wrong: list[str] = []
-    by_line = rating.add(Decimal(line.amount) for line in lines)
-    if by_line != sums.total or any(_product(line) != Decimal(line.amount) for line in lines):
-        wrong.append(f"the ledger's rows sum to {sums.total}, the plain file's and the lines to {by_line}")
-    if in_files != sums.entries:
-        wrong.append(f"the ledger has {sums.entries} rows of the month, the plain file {in_files}")
+    wrong = apart(lines, total=sums.total, entries=sums.entries, in_files=in_files)
     counter = _counter(team, found)
     if counter != sums.counted and counter != _counted_now(found):
         wrong.append(f"the month's counter says {counter}, the ledger {sums.counted}")
@@ -214,6 +209,20 @@ def _checked(team: Team, found: Scope, *, lines: list[Line], sums: _Sums, in_fil
         {"name": "Calls that are not settled", "says": "none"},
         *([compute] if settings.INVOICE_CHECKS else []),
     ]
+
+
+def apart(lines: list[Line], *, total: Decimal, entries: int, in_files: int) -> list[str]:
+    """Where the lines, which are the plain file's rows summed again, are not the ledger's rows: their sum, how many
+    rows of the ledger there are and how many the file has under its own, each line's product."""
+    found = []
+    by_line = rating.add(Decimal(line.amount) for line in lines)
+    if by_line != total:
+        found.append(f"the ledger's rows sum to {total}, the plain file's and the lines to {by_line}")
+    if in_files != entries:
+        found.append(f"the ledger has {entries} rows of the month, the plain file {in_files}")
+    if wrong := [line for line in lines if _product(line) != Decimal(line.amount)]:
+        found.append(f"{len(wrong)} lines are not quantity x price, such as {wrong[0].model} {wrong[0].meter}")
+    return found
 
 
 def _product(line: Line) -> Decimal:

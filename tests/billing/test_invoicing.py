@@ -20,6 +20,7 @@ from django.test import Client
 from accounts.models import Membership, Role, Team
 from billing import credits, focus, invoice_mail, invoice_pdf, invoicing, metering, periods, rating, scope, statements
 from billing.errors import NotYet
+from billing.invoicing import Line
 from billing.models import Invoice, InvoiceMail, LedgerEntry, Spend, StatementMail, UsageEvent
 from billing.statements import FORMATS
 from tests.factories.accounts import MembershipFactory, TeamFactory
@@ -357,20 +358,19 @@ def inflated(part: bytes) -> bytes:
     return part
 
 
-@pytest.mark.django_db
-def test_a_plain_file_that_is_not_the_ledger_keeps_the_month_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the files are made of leaves a day out: the close says so, and what it has instead."""
-    team = TeamFactory()
-    for day in (11, 12):
-        billed(team, USED, started_at=datetime(2026, 10, day, tzinfo=UTC))
-    whole = statements.grouped
-
-    def without_a_day(found: scope.Scope, days: list[scope.Day]) -> Any:
-        return whole(found, days).exclude(at__lt=datetime(2026, 10, 12, tzinfo=UTC))
-
-    monkeypatch.setattr(statements, "grouped", without_a_day)
-    with pytest.raises(
-        NotYet, match=r"sum to 0\.04\d*, the plain file's and the lines to 0\.02\d*; .* 2 rows .* file 1"
-    ):
-        close(team)
-    assert not Invoice.objects.exists()
+def test_what_is_not_the_ledger_is_named_one_by_one() -> None:
+    lines = [
+        Line(
+            late=False, kind="usage", path="hosted", model=model, deployment="", meter="tokens.input", unit="token",
+            quantity="2", unit_price="0.1", amount=amount, reason="",
+        )
+        for model, amount in (("a", "0.2"), ("b", "0.3"))
+    ]  # fmt: skip
+    good = {"total": Decimal("0.5"), "entries": 4, "in_files": 4}
+    assert invoicing.apart(lines[:1], **(good | {"total": Decimal("0.2")})) == []
+    assert invoicing.apart(lines, **good) == ["1 lines are not quantity x price, such as b tokens.input"]
+    said = invoicing.apart(lines[:1], **(good | {"in_files": 3}))
+    assert said == [
+        "the ledger's rows sum to 0.5, the plain file's and the lines to 0.2",
+        "the ledger has 4 rows of the month, the plain file 3",
+    ]
