@@ -21,7 +21,6 @@ from accounts.models import Team
 from billing import detail, focus, parquet, periods, scope
 from billing.copying import RISKY
 from billing.meters import METERS
-from billing.models import LedgerEntry
 from billing.scope import Day, Scope
 
 COLUMNS = (
@@ -87,7 +86,7 @@ NAMES = ("path", "model_name", "deployment_name", "api_key_name", "source", "met
 BY_DAY = ("number", *NAMES, "kind", "reason")
 
 
-def grouped(found: Scope, days: list[Day]) -> "QuerySet[LedgerEntry, tuple[Any, ...]]":
+def grouped(found: Scope, days: list[Day]) -> "QuerySet[Any, Any]":
     """What a row of the plain file is made of: BY_DAY (`number`: the place of its day in `days`, from 1), the sum of
     the quantities, the sum of the amounts, and how many rows of the ledger those are."""
     begins = Value([moment for _, moment in days], output_field=ArrayField(DateTimeField()))
