@@ -255,6 +255,8 @@ GATEWAY_URL = env_str("GATEWAY_URL", f"http://127.0.0.1:{PORT}")
 GATEWAY_HOLD_S = env_int("GATEWAY_HOLD_S", 30)
 # How long calls in flight may go on after the process was asked to stop.
 GATEWAY_DRAIN_S = env_int("GATEWAY_DRAIN_S", 3)
+# Where a gateway notes what its calls have used, for the next one on this machine should it be killed.
+GATEWAY_CALLS_DIR = env_str("GATEWAY_CALLS_DIR", str(DATA_DIR / "calls"))
 # Events of a stream that come within so many milliseconds of the last ones sent go out together; 0: each by itself.
 # The first is never held. Half the CPU of a fast stream is writing small packets.
 GATEWAY_GATHER_MS = env_int("GATEWAY_GATHER_MS", 33)
