@@ -7,7 +7,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.models import Team
-from billing.models.usage import UsageEvent, UsagePath
+from billing.models.usage import Quality, UsageEvent, UsagePath
 
 
 class CreditGrant(models.Model):
@@ -54,6 +54,8 @@ class LedgerEntry(models.Model):
     model_name = models.CharField(max_length=160)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
+    member = models.CharField(max_length=254, blank=True, help_text="E-mail of who called, or who made the key.")
+    tag = models.CharField(max_length=64, blank=True, help_text="The caller's own label: its header, or its key's.")
     meter = models.CharField(max_length=40)
     quantity = models.DecimalField(max_digits=24, decimal_places=6)
     unit_price = models.DecimalField(max_digits=38, decimal_places=18)
@@ -64,6 +66,13 @@ class LedgerEntry(models.Model):
     amount = models.DecimalField(max_digits=38, decimal_places=18)
     currency = models.CharField(max_length=3, default="USD")
     reason = models.CharField(max_length=200, blank=True)
+    quality = models.CharField(max_length=9, choices=Quality.choices, blank=True, help_text="Empty: no usage.")
+    calls = models.PositiveSmallIntegerField(
+        default=0, help_text="1 on one row of each call, so that calls are counted by adding; compute has none."
+    )
+    uncached_price = models.DecimalField(
+        max_digits=24, decimal_places=12, null=True, help_text="What a cached token costs when it is not cached."
+    )
     corrects = models.ForeignKey(
         "self", null=True, on_delete=models.PROTECT, related_name="corrections", db_index=False
     )

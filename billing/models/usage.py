@@ -35,6 +35,8 @@ class Reservation(models.Model):
     model_name = models.CharField(max_length=160)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
+    member = models.CharField(max_length=254, blank=True, help_text="E-mail of who called, or who made the key.")
+    tag = models.CharField(max_length=64, blank=True, help_text="The caller's own label: its header, or its key's.")
     api_key_id = models.UUIDField(null=True, help_text="Whose own cap it is held against, too.")
     alias = models.CharField(max_length=200, blank=True, help_text="TEAM/ALIAS, if it was called by one.")
     fixed_budgets = ArrayField(
@@ -71,6 +73,8 @@ class UsageEvent(models.Model):
     model_name = models.CharField(max_length=160)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
+    member = models.CharField(max_length=254, blank=True, help_text="E-mail of who called, or who made the key.")
+    tag = models.CharField(max_length=64, blank=True, help_text="The caller's own label: its header, or its key's.")
     quality = models.CharField(max_length=9, choices=Quality.choices)
     quantities = models.JSONField(help_text="meter -> exact decimal string")
     raw_usage = models.JSONField(null=True, blank=True, help_text="The provider's usage object, as it came.")
