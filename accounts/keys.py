@@ -13,27 +13,33 @@ from django.utils import timezone
 from accounts.models import ApiKey, Team, User
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+LONGEST_TAG = 64
 SHAPE = re.compile(r"mp_[A-Za-z0-9]{8}_[A-Za-z0-9]{40}")
 
 
 def issue(
-    team: Team, *, name: str, created_by: User | None = None, expires_at: datetime | None = None
+    team: Team, *, name: str, created_by: User | None = None, expires_at: datetime | None = None, tag: str = ""
 ) -> tuple[ApiKey, str]:
     """Make a key. The text is returned this once; only its HMAC-SHA256 and its prefix are kept."""
     prefix = f"mp_{_random(8)}"
     text = f"{prefix}_{_random(40)}"
     row = ApiKey.objects.create(
-        team=team, name=name, prefix=prefix, digest=digest(text), created_by=created_by, expires_at=expires_at
+        team=team, name=name, prefix=prefix, digest=digest(text), created_by=created_by, expires_at=expires_at, tag=tag
     )
     return row, text
 
 
 def look_up(text: str) -> ApiKey | None:
-    """The live key for this text, with its team; None for garbled, unknown, revoked and expired ones alike."""
+    """The live key for this text, with its team and maker; None for garbled, unknown, revoked, expired ones alike."""
     if not SHAPE.fullmatch(text):
         return None
     live = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
-    return ApiKey.objects.filter(live, digest=digest(text)).select_related("team").first()
+    return ApiKey.objects.filter(live, digest=digest(text)).select_related("team", "created_by").first()
+
+
+def is_tag(text: str) -> bool:
+    """It can label calls: at most LONGEST_TAG characters, all of which can be printed."""
+    return len(text) <= LONGEST_TAG and text.isprintable()
 
 
 def revoke(key: ApiKey) -> None:

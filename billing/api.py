@@ -29,6 +29,8 @@ GROUPS = {
     "model": "model_name",
     "deployment": "deployment_name",
     "key": "api_key_name",
+    "member": "member",
+    "tag": "tag",
     "path": "path",
     "meter": None,
 }

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-FORM = "modelport ledger 1"
+FORM = "modelport ledger 2"
 HASH = "row_hash"
 COLUMNS = (
     "month",
@@ -36,6 +36,8 @@ COLUMNS = (
     "model",
     "deployment",
     "api_key",
+    "member",
+    "tag",
     "source",
     "sku",
     "meter",
@@ -59,6 +61,8 @@ FIELDS = (
     "model_name",
     "deployment_name",
     "api_key_name",
+    "member",
+    "tag",
     "source",
     "sku",
     "meter",

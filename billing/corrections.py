@@ -21,7 +21,18 @@ from billing.models import LedgerEntry, Reservation
 from billing.rating import Line
 from billing.sql import MOVE
 
-_NAMES = ("event_id", "path", "sku", "source", "model_name", "deployment_name", "api_key_name", "meter")
+_NAMES = (
+    "event_id",
+    "path",
+    "sku",
+    "source",
+    "model_name",
+    "deployment_name",
+    "api_key_name",
+    "member",
+    "tag",
+    "meter",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,8 @@ def _row(about: LedgerEntry, line: Line, sign: int, reason: str, now: datetime) 
         discount=line.discount,
         amount=rating.EXACT.multiply(quantity, line.unit_price),
         reason=reason,
+        quality=about.quality,
+        uncached_price=about.uncached_price if line.uncached_price is None else line.uncached_price,
         corrects=about if about.pk else None,
     )
 

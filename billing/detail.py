@@ -43,7 +43,7 @@ def query(scope: Scope) -> sql.Composable:
     begins = sql.SQL("ARRAY[{}]").format(copying.literals(moment for _, moment in days))
     dates = sql.SQL("ARRAY[{}]").format(copying.literals(day.isoformat() for day, _ in days))
     extra = sql.SQL(
-        "({dates})[greatest(1, width_bucket(e.at, {begins}))], {zone}, {team}, {unit}, v.quality, "
+        "({dates})[greatest(1, width_bucket(e.at, {begins}))], {zone}, {team}, {unit}, nullif(e.quality, ''), "
         "CASE WHEN e.at < {first} THEN 'late' END"
     ).format(
         dates=dates,
@@ -56,10 +56,9 @@ def query(scope: Scope) -> sql.Composable:
     found = sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT e.* FROM billing_ledgerentry e WHERE {}").format(branch) for branch in scope.branches()
     )
-    return sql.SQL(
-        "SELECT {cells}, {extra} FROM ({found}) e LEFT JOIN billing_usageevent v ON v.id = e.event_id "
-        "ORDER BY e.at, e.id"
-    ).format(cells=cells, extra=extra, found=found)
+    return sql.SQL("SELECT {cells}, {extra} FROM ({found}) e ORDER BY e.at, e.id").format(
+        cells=cells, extra=extra, found=found
+    )
 
 
 def _cell(field: str) -> sql.Composable:

@@ -1,9 +1,9 @@
 """A month as FOCUS 1.2, the FinOps Foundation's open format for cost and usage.
 
-One row per day (of the team's time zone, its bounds in UTC), sku, meter, price, model, deployment and key. A credit and
-a correction are rows of their own, without quantities: a correction's "price" may be negative, which FOCUS has no room
-for. ChargeClass is "Correction" where what it corrects stood on an earlier invoice. InvoiceId is empty until the month
-is closed. Numbers are decimals with a point and never an exponent; what is absent is empty.
+One row per day (of the team's time zone, its bounds in UTC), sku, meter, price, model, deployment, key, member
+and tag. A credit and a correction are rows of their own, without quantities: a correction's "price" may be negative,
+which FOCUS has no room for. ChargeClass is "Correction" where what it corrects stood on an earlier invoice. InvoiceId
+is empty until the month is closed. Numbers are decimals with a point and never an exponent; what is absent is empty.
 
 What is claimed: CRITERIA. A deployment is a resource; the price list is the price book's; team discounts are the
 negotiated prices.
@@ -24,6 +24,7 @@ CRITERIA = (
     "NEGOTIATED_PRICING_SUPPORTED",
     "PUBLIC_PRICE_LIST_SUPPORTED",
     "RESOURCE_TYPE_ASSIGNMENT_SUPPORTED",
+    "TAGGING_SUPPORTED",
     "UNIT_PRICING_SUPPORTED",
     "USAGE_MEASUREMENT_SUPPORTED",
 )
@@ -74,9 +75,11 @@ CELLS = {
     "ResourceId": "{deployment}",
     "ResourceName": "{deployment}",
     "ResourceType": "CASE WHEN g.deployment_name <> '' THEN 'Model deployment' END",
+    "Tags": "CASE WHEN g.tag <> '' THEN jsonb_build_object('tag', g.tag)::text END",
     "x_Path": "nullif(g.path, '')",
     "x_ModelName": "{model}",
     "x_ApiKeyName": "{key}",
+    "x_Member": "{member}",
     "x_SourceName": "{source}",
     "x_Kind": "g.kind",
     "x_Reason": "{reason}",
@@ -114,6 +117,7 @@ def query(scope: Scope) -> sql.Composable:
         "deployment": copying.text("g.deployment_name"),
         "model": copying.text("g.model_name"),
         "key": copying.text("g.api_key_name"),
+        "member": copying.text("g.member"),
         "source": copying.text("g.source"),
         "reason": copying.text("g.reason"),
     }
@@ -131,11 +135,11 @@ def _groups(scope: Scope, days: list[Day]) -> sql.Composable:
     )
     return sql.SQL(
         "SELECT greatest(1, width_bucket(e.at, ARRAY[{begins}])) AS number, e.path, e.sku, e.source, e.model_name,"
-        " e.deployment_name, e.api_key_name, e.meter, e.unit_price, coalesce(e.list_price, e.unit_price) AS list_price,"
-        " e.currency, e.kind,"
-        " e.reason, {corrects_billed} AS corrects_billed, min(e.id) AS first, count(*) AS entries,"
+        " e.deployment_name, e.api_key_name, e.member, e.tag, e.meter, e.unit_price,"
+        " coalesce(e.list_price, e.unit_price) AS list_price, e.currency, e.kind, e.reason,"
+        " {corrects_billed} AS corrects_billed, min(e.id) AS first, count(*) AS entries,"
         " sum(e.quantity) AS quantity, sum(e.amount) AS amount "
-        "FROM ({found}) e {joined} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,"
+        "FROM ({found}) e {joined} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,"
         " CASE WHEN e.kind = 'usage' THEN 0 ELSE e.id END"
     ).format(
         begins=copying.literals(moment for _, moment in days),

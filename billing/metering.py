@@ -166,6 +166,8 @@ def _plan_slice(stretch: Stretch, piece: Slice, writing: posting.Writing, *, now
         "deployment_name": stretch.deployment_name,
         "api_key_name": "",
         "api_key_id": None,
+        "member": "",
+        "tag": "",
         "alias": "",
         "quality": "measured",
         "quantities": posting.texts(quantities),

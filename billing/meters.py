@@ -31,6 +31,7 @@ TOKENS_OUTPUT_AUDIO = Meter("tokens.output.audio", "token", 1_000_000, "M audio 
 TOKENS_INPUT_BATCH = Meter("tokens.input.batch", "token", 1_000_000, "M batch input tokens", "Batch input tokens")
 TOKENS_OUTPUT_BATCH = Meter("tokens.output.batch", "token", 1_000_000, "M batch output tokens", "Batch output tokens")
 IMAGES_OUTPUT = Meter("images.output", "image", 1, "image", "Images made")
+COMPUTE = "compute."  # how the names of all meters of compute begin
 COMPUTE_SECONDS = Meter("compute.seconds", "second", 3600, "hour", "Compute seconds")
 # From an engine's start to its first healthy answer. A start that never got there is metered too, by default at 0.
 COMPUTE_STARTING = Meter("compute.starting", "second", 3600, "hour starting", "Compute seconds starting")

@@ -19,6 +19,7 @@ import orjson
 
 from billing import periods, rating
 from billing.errors import BillingError, BudgetSpent, UnknownReservation
+from billing.meters import COMPUTE
 from billing.rating import Line
 from billing.sql import LOCK, POST, STORED_COST, STORED_LINES, WITHDRAW
 
@@ -43,6 +44,8 @@ class Call:
     deployment_name: str = ""
     api_key_name: str = ""
     api_key_id: UUID | None = None
+    member: str = ""
+    tag: str = ""
     alias: str = ""
     prices: Mapping[str, Decimal]
     estimate: Mapping[str, Decimal]
@@ -175,20 +178,20 @@ def _locked(ids: list[UUID]) -> Generator[Statement, list[Row], dict[UUID, _Held
     if not ids:
         return {}
     rows = yield Statement(LOCK, (sorted(set(ids)),))
-    names = ("path", "sku", "source", "model_name", "deployment_name", "api_key_name")
+    names = ("path", "sku", "source", "model_name", "deployment_name", "api_key_name", "member", "tag")
     return {
         row[0]: _Held(
             id=row[0],
             team_id=row[1],
             state=row[2],
-            names=dict(zip(names, row[3:9], strict=True)),
-            prices={meter: Decimal(price) for meter, price in json.loads(row[9]).items()},
-            amount=row[10],
-            month=row[11],
-            started_at=row[12],
-            api_key_id=row[13],
-            alias=row[14],
-            fixed_budgets=row[15],
+            names=dict(zip(names, row[3:11], strict=True)),
+            prices={meter: Decimal(price) for meter, price in json.loads(row[11]).items()},
+            amount=row[12],
+            month=row[13],
+            started_at=row[14],
+            api_key_id=row[15],
+            alias=row[16],
+            fixed_budgets=row[17],
         )
         for row in rows
     }
@@ -211,6 +214,8 @@ def _plan_call(call: Call, writing: Writing, *, now: datetime) -> Outcome:
             "deployment_name": call.deployment_name,
             "api_key_name": call.api_key_name,
             "api_key_id": call.api_key_id,
+            "member": call.member,
+            "tag": call.tag,
             "alias": call.alias,
             "prices": texts(call.prices),
             "estimate": texts(call.estimate),
@@ -284,7 +289,8 @@ def _plan_settlement(
 
 
 def plan_event(writing: Writing, event: dict[str, Any], lines: Iterable[Line]) -> None:
-    """Add an event and its ledger lines. An event whose id was written before adds nothing, not even its lines."""
+    """Add an event and its ledger lines. An event whose id was written before adds nothing, not even its lines. The
+    first line of a call counts it."""
     writing.events.append(event)
     writing.entries += [
         {
@@ -295,8 +301,10 @@ def plan_event(writing: Writing, event: dict[str, Any], lines: Iterable[Line]) -
             "list_price": None if line.list_price is None else format(line.list_price, "f"),
             "discount": None if line.discount is None else format(line.discount, "f"),
             "amount": format(line.amount, "f"),
+            "calls": int(not place and not line.meter.startswith(COMPUTE)),
+            "uncached_price": None if line.uncached_price is None else format(line.uncached_price, "f"),
         }
-        for line in lines
+        for place, line in enumerate(lines)
     ]
 
 
@@ -330,7 +338,7 @@ def _close(held: _Held, writing: Writing, *, now: datetime) -> None:
 
 
 def _stored(held: _Held) -> Generator[Statement, list[Row], Receipt]:
-    cost = yield Statement(STORED_COST, (held.id,))
+    cost = yield Statement(STORED_COST, (held.id, held.started_at))
     rows = yield Statement(STORED_LINES, (held.id,))
     return Receipt(held.id, cost[0][0] if cost else Decimal(0), tuple(Line(*row) for row in rows), already=True)
 

@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow
 
 from billing.errors import BadQuantity, UnpricedMeter
-from billing.meters import CHARGED_AS, PROMPT
+from billing.meters import CHARGED_AS, PROMPT, TOKENS_INPUT_CACHED
 
 # Wide enough for any sum of numeric(38,18); an operation that would round raises instead.
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow, Clamped])
@@ -25,7 +25,8 @@ DISCOUNT = "discount.percent"
 @dataclass(frozen=True, slots=True)
 class Line:
     """`quantity` units of `meter` at `unit_price` USD for one unit; `amount` is their exact product in USD. With a
-    discount, `list_price` is what the unit price was before it and `discount` its percentage."""
+    discount, `list_price` is what the unit price was before it and `discount` its percentage. `uncached_price` is what
+    a unit would have cost in the same call, discounted too, had it not been read from a cache."""
 
     meter: str
     quantity: Decimal
@@ -33,6 +34,7 @@ class Line:
     amount: Decimal
     list_price: Decimal | None = None
     discount: Decimal | None = None
+    uncached_price: Decimal | None = field(default=None, compare=False)
 
 
 def rate(quantities: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> tuple[Line, ...]:
@@ -46,7 +48,10 @@ def rate(quantities: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> tu
     used = {meter: checked(meter, quantity) for meter, quantity in quantities.items() if quantity}
     prompt = prompt_of(used)
     return tuple(
-        _line(meter, quantity, price_of(meter, prices, prompt=prompt), prices) for meter, quantity in used.items()
+        _line(
+            meter, quantity, price_of(meter, prices, prompt=prompt), prices, uncached=_uncached(meter, prices, prompt)
+        )
+        for meter, quantity in used.items()
     )
 
 
@@ -123,15 +128,30 @@ def checked(name: str, quantity: Decimal) -> Decimal:
     return _checked(name, quantity, decimals=QUANTITY_DECIMALS, limit=QUANTITY_LIMIT)
 
 
-def _line(meter: str, quantity: Decimal, price: Decimal | None, prices: Mapping[str, Decimal]) -> Line:
+def _uncached(meter: str, prices: Mapping[str, Decimal], prompt: Decimal) -> Decimal | None:
+    if meter != TOKENS_INPUT_CACHED.name:
+        return None
+    price = price_of(CHARGED_AS[meter], prices, prompt=prompt)
+    percent = prices.get(DISCOUNT)
+    return discounted(price, percent) if price is not None and percent else price
+
+
+def _line(
+    meter: str,
+    quantity: Decimal,
+    price: Decimal | None,
+    prices: Mapping[str, Decimal],
+    *,
+    uncached: Decimal | None = None,
+) -> Line:
     if price is None:
         raise UnpricedMeter(meter)
     check_price(meter, price)
     percent = prices.get(DISCOUNT)
     if not percent:
-        return Line(meter, quantity, price, EXACT.multiply(quantity, price))
+        return Line(meter, quantity, price, EXACT.multiply(quantity, price), uncached_price=uncached)
     less = discounted(price, percent)
-    return Line(meter, quantity, less, EXACT.multiply(quantity, less), price, percent)
+    return Line(meter, quantity, less, EXACT.multiply(quantity, less), price, percent, uncached)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -163,7 +163,7 @@ def _about(event: UsageEvent, meter: str, rows: list[LedgerEntry]) -> LedgerEntr
     """The usage row; for a class that nothing priced at the time there is none, and the event itself is corrected."""
     if usage := next((row for row in rows if row.kind == LedgerEntry.Kind.USAGE), None):
         return usage
-    names = ("path", "sku", "source", "model_name", "deployment_name", "api_key_name")
+    names = ("path", "sku", "source", "model_name", "deployment_name", "api_key_name", "member", "tag", "quality")
     fields = {name: getattr(event, name) for name in names}
     return LedgerEntry(team=event.team, event=event, at=event.started_at, meter=meter, **fields)
 

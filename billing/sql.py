@@ -2,11 +2,11 @@
 
 LOCK = """
 SELECT id, team_id, state, path, sku, source, model_name, deployment_name, api_key_name,
-       prices::text, amount, month, started_at, api_key_id, alias, fixed_budgets
+       member, tag, prices::text, amount, month, started_at, api_key_id, alias, fixed_budgets
 FROM billing_reservation WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """
 
-STORED_COST = "SELECT cost FROM billing_usageevent WHERE id = %s"
+STORED_COST = "SELECT cost FROM billing_usageevent WHERE id = %s AND started_at = %s"
 STORED_LINES = """
 SELECT meter, quantity, unit_price, amount, list_price, discount FROM billing_ledgerentry
 WHERE event_id = %s AND kind = 'usage' ORDER BY id
@@ -67,8 +67,8 @@ POST = f"""
 WITH call AS (
     SELECT * FROM json_to_recordset(%s::json) AS c(
         id uuid, team_id uuid, path text, sku text, source text, model_name text, deployment_name text,
-        api_key_name text, api_key_id uuid, alias text, prices jsonb, estimate jsonb, amount numeric, month date,
-        started_at timestamptz, lease_until timestamptz)
+        api_key_name text, api_key_id uuid, member text, tag text, alias text, prices jsonb, estimate jsonb,
+        amount numeric, month date, started_at timestamptz, lease_until timestamptz)
 ), capped AS (
     SELECT c.id AS call_id, c.amount, b.team_id, b.scope, b.subject, p.period, b.label, b.period AS recurs, b.usd,
            coalesce(s.settled + s.held, n.settled + n.held, 0) AS committed,
@@ -88,35 +88,36 @@ WITH call AS (
     FROM call c
 ), fresh AS (
     INSERT INTO billing_reservation (id, team_id, state, path, sku, source, model_name, deployment_name,
-                                     api_key_name, api_key_id, alias, fixed_budgets, prices, estimate, amount, month,
-                                     started_at, lease_until)
+                                     api_key_name, api_key_id, member, tag, alias, fixed_budgets, prices, estimate,
+                                     amount, month, started_at, lease_until)
     SELECT id, team_id, 'open', path, sku, source, model_name, deployment_name,
-           api_key_name, api_key_id, alias, {_fixed("r")}, prices, estimate, amount, month, started_at, lease_until
+           api_key_name, api_key_id, member, tag, alias, {_fixed("r")}, prices, estimate, amount, month, started_at,
+           lease_until
     FROM roomy r WHERE affordable ORDER BY id
     ON CONFLICT (id) DO NOTHING
     RETURNING id, team_id, api_key_id, deployment_name, alias, fixed_budgets, month, amount
 ), used AS (
     SELECT * FROM json_to_recordset(%s::json) AS e(
         id uuid, team_id uuid, api_key_id uuid, alias text, month date, started_at timestamptz, ended_at timestamptz,
-        recorded_at timestamptz,
-        path text, sku text, source text, model_name text, deployment_name text, api_key_name text, quality text,
-        quantities jsonb, raw_usage jsonb, cost numeric)
+        recorded_at timestamptz, path text, sku text, source text, model_name text, deployment_name text,
+        api_key_name text, member text, tag text, quality text, quantities jsonb, raw_usage jsonb, cost numeric)
 ), event AS (
     INSERT INTO billing_usageevent (id, team_id, started_at, ended_at, recorded_at, path, sku, source, model_name,
-                                    deployment_name, api_key_name, quality, quantities, raw_usage, cost)
+                                    deployment_name, api_key_name, member, tag, quality, quantities, raw_usage, cost)
     SELECT id, team_id, started_at, ended_at, recorded_at, path, sku, source, model_name,
-           deployment_name, api_key_name, quality, quantities, raw_usage, cost
+           deployment_name, api_key_name, member, tag, quality, quantities, raw_usage, cost
     FROM used ORDER BY id
-    ON CONFLICT (id) DO NOTHING RETURNING id
+    ON CONFLICT (id, started_at) DO NOTHING RETURNING id
 ), entry AS (
     INSERT INTO billing_ledgerentry (team_id, event_id, kind, at, path, sku, source, model_name, deployment_name,
-                                     api_key_name, meter, quantity, unit_price, list_price, discount, amount,
-                                     currency, reason)
+                                     api_key_name, member, tag, meter, quantity, unit_price, list_price, discount,
+                                     amount, currency, reason, quality, calls, uncached_price)
     SELECT u.team_id, u.id, 'usage', u.started_at, u.path, u.sku, u.source, u.model_name, u.deployment_name,
-           u.api_key_name, l.meter, l.quantity, l.unit_price, l.list_price, l.discount, l.amount, 'USD', ''
+           u.api_key_name, u.member, u.tag, l.meter, l.quantity, l.unit_price, l.list_price, l.discount, l.amount,
+           'USD', '', u.quality, l.calls, l.uncached_price
     FROM json_to_recordset(%s::json) AS l(
         event_id uuid, meter text, quantity numeric, unit_price numeric, list_price numeric, discount numeric,
-        amount numeric)
+        amount numeric, calls smallint, uncached_price numeric)
     JOIN event ON event.id = l.event_id
     JOIN used u ON u.id = l.event_id
 ), closing AS (

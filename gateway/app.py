@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from django.conf import settings
 
+from accounts import keys
 from billing.errors import DatabaseDown
 from gateway import completions, counting, idempotency, listing, metrics
 from gateway.attempt import Answer
@@ -144,7 +145,7 @@ async def _called(
     traceparent = post.headers.get(b"traceparent", b"").decode("latin-1")
     return await completions.answer(
         post.runtime, post.caller, SURFACES[post.surface], body, post.request_id,
-        hold_s=hold_s, traceparent=traceparent, keep=keep,
+        hold_s=hold_s, traceparent=traceparent, tag=_tag(post.headers), keep=keep,
     )  # fmt: skip
 
 
@@ -193,6 +194,18 @@ def _hold_s(headers: dict[bytes, bytes]) -> float | None:
             f"x-modelport-hold-s is a whole number of seconds from 0 to {LONGEST_HOLD_S}.", param="x-modelport-hold-s"
         )
     return float(int(text))
+
+
+def _tag(headers: dict[bytes, bytes]) -> str:
+    """The caller's own label for this call; empty if it gives none, then its key's counts."""
+    try:
+        text = headers.get(b"x-modelport-tag", b"").decode().strip()
+    except UnicodeDecodeError as error:
+        raise bad_request("x-modelport-tag is not UTF-8.", param="x-modelport-tag") from error
+    if not keys.is_tag(text):
+        what = f"x-modelport-tag is a label of at most {keys.LONGEST_TAG} characters that can be printed."
+        raise bad_request(what, param="x-modelport-tag")
+    return text
 
 
 async def _read(headers: dict[bytes, bytes], receive: Receive) -> bytes:

@@ -67,6 +67,7 @@ class Asking:
     keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None = None
     shadow_of: str = ""
     alias: str = ""
+    tag: str = ""
     answer: Answer = field(default_factory=Answer)
     admission: Admission | None = None
     inner: AsyncIterator[bytes] | None = None
@@ -217,6 +218,8 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
         deployment_name=target.deployment_name,
         api_key_name=caller.api_key_name,
         api_key_id=caller.api_key_id,
+        member=caller.member,
+        tag=asking.tag or caller.tag,
         alias=asking.alias,
         prices=prices,
         estimate=tally.estimate(),

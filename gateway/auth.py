@@ -21,7 +21,8 @@ MOST_REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`rules` are the limits that its calls count against; `keeps_prompts`: its team wants them in its request log."""
+    """`rules` are the limits that its calls count against; `keeps_prompts`: its team wants them in its request log.
+    `member` is the e-mail of the person behind it, `tag` the label of calls that bring none."""
 
     team_id: UUID
     team_slug: str
@@ -30,6 +31,8 @@ class Caller:
     api_key_id: UUID | None = None
     rules: tuple[Rule, ...] = field(default=())
     keeps_prompts: bool = False
+    member: str = ""
+    tag: str = ""
 
 
 class Doorkeeper:
@@ -58,9 +61,12 @@ class Doorkeeper:
         return caller
 
 
-def session_caller(team: Team) -> Caller:
+def session_caller(team: Team, *, member: str = "") -> Caller:
     """Somebody of the team in the browser, where there is no key; the team's own limits hold."""
-    return Caller(team.pk, team.slug, team.time_zone, "playground", rules=_rules(team, None), keeps_prompts=is_on(team))
+    return Caller(
+        team.pk, team.slug, team.time_zone, "playground", rules=_rules(team, None), keeps_prompts=is_on(team),
+        member=member,
+    )  # fmt: skip
 
 
 def _key_in(headers: dict[bytes, bytes]) -> str:
@@ -77,7 +83,8 @@ def _look_up(text: str) -> Caller | None:
     keys.touch(key)
     team = key.team
     name = f"{key.name} ({key.prefix})"
-    return Caller(team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key), is_on(team))
+    member = key.created_by.email if key.created_by else ""
+    return Caller(team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key), is_on(team), member, key.tag)
 
 
 def _rules(team: Team, key: ApiKey | None) -> tuple[Rule, ...]:

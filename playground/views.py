@@ -53,7 +53,7 @@ async def answer(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     try:
         body = parse(request.body) | {"stream": True, "stream_options": {"include_usage": True}}
         runtime = await runtime_for_this_loop()
-        caller = await sync_to_async(auth.session_caller)(membership.team)
+        caller = await sync_to_async(auth.session_caller)(membership.team, member=request.user.get_username())
         found = await completions.chat(runtime, caller, body, f"req_{uuid4().hex}")
     except WireError as error:
         return _error(error)

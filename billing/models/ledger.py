@@ -7,7 +7,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.models import Team
-from billing.models.usage import UsageEvent, UsagePath
+from billing.models.usage import Quality, UsageEvent, UsagePath
 
 
 class CreditGrant(models.Model):
@@ -44,8 +44,11 @@ class LedgerEntry(models.Model):
         CREDIT = "credit"
         CORRECTION = "correction"
 
-    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="+")
-    event = models.ForeignKey(UsageEvent, null=True, on_delete=models.PROTECT, related_name="entries")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, db_index=False, related_name="+")
+    # Events lie in partitions, which no foreign key can point at by id alone. They are written in the same statement.
+    event = models.ForeignKey(
+        UsageEvent, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="entries"
+    )
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.USAGE)
     at = models.DateTimeField(help_text="When the usage began; decides the day and the month of the bill.")
     path = models.CharField(max_length=10, choices=UsagePath.choices, blank=True, help_text="Empty: a credit.")
@@ -54,6 +57,8 @@ class LedgerEntry(models.Model):
     model_name = models.CharField(max_length=160)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
+    member = models.CharField(max_length=254, blank=True, help_text="E-mail of who called, or who made the key.")
+    tag = models.CharField(max_length=64, blank=True, help_text="The caller's own label: its header, or its key's.")
     meter = models.CharField(max_length=40)
     quantity = models.DecimalField(max_digits=24, decimal_places=6)
     unit_price = models.DecimalField(max_digits=38, decimal_places=18)
@@ -64,6 +69,13 @@ class LedgerEntry(models.Model):
     amount = models.DecimalField(max_digits=38, decimal_places=18)
     currency = models.CharField(max_length=3, default="USD")
     reason = models.CharField(max_length=200, blank=True)
+    quality = models.CharField(max_length=9, choices=Quality.choices, blank=True, help_text="Empty: no usage.")
+    calls = models.PositiveSmallIntegerField(
+        default=0, help_text="1 on one row of each call, so that calls are counted by adding; compute has none."
+    )
+    uncached_price = models.DecimalField(
+        max_digits=24, decimal_places=12, null=True, help_text="What a cached token costs when it is not cached."
+    )
     corrects = models.ForeignKey(
         "self", null=True, on_delete=models.PROTECT, related_name="corrections", db_index=False
     )
@@ -73,7 +85,10 @@ class LedgerEntry(models.Model):
         verbose_name_plural = "ledger entries"
         indexes = [
             models.Index(fields=["team", "at"], name="ledger_by_team"),
-            # Few rows have these, so that a call's own rows cost nothing here.
+            # Few rows have these, so that a call's own rows cost nothing here. A month's close asks for its compute.
+            models.Index(
+                fields=["team", "at"], condition=Q(kind="usage", meter__startswith="compute."), name="ledger_compute"
+            ),
             models.Index(fields=["corrects"], condition=Q(corrects__isnull=False), name="ledger_corrections"),
             models.Index(fields=["credit"], condition=Q(credit__isnull=False), name="ledger_credits"),
         ]

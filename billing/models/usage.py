@@ -35,6 +35,8 @@ class Reservation(models.Model):
     model_name = models.CharField(max_length=160)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
+    member = models.CharField(max_length=254, blank=True, help_text="E-mail of who called, or who made the key.")
+    tag = models.CharField(max_length=64, blank=True, help_text="The caller's own label: its header, or its key's.")
     api_key_id = models.UUIDField(null=True, help_text="Whose own cap it is held against, too.")
     alias = models.CharField(max_length=200, blank=True, help_text="TEAM/ALIAS, if it was called by one.")
     fixed_budgets = ArrayField(
@@ -58,10 +60,14 @@ class Reservation(models.Model):
 
 
 class UsageEvent(models.Model):
-    """One call's (or one compute slice's) measured usage. Append-only: Postgres refuses UPDATE and DELETE."""
+    """One call's (or one compute slice's) measured usage. Append-only: Postgres refuses UPDATE and DELETE.
+
+    Partitioned by the month of `started_at` (billing.partitions), so its key in the database is (id, started_at). An id
+    has one `started_at` for ever: a call's is its reservation's, a slice's id is made of it.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False)
-    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="+")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, db_index=False, related_name="+")
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField()
     recorded_at = models.DateTimeField()
@@ -71,6 +77,8 @@ class UsageEvent(models.Model):
     model_name = models.CharField(max_length=160)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)
+    member = models.CharField(max_length=254, blank=True, help_text="E-mail of who called, or who made the key.")
+    tag = models.CharField(max_length=64, blank=True, help_text="The caller's own label: its header, or its key's.")
     quality = models.CharField(max_length=9, choices=Quality.choices)
     quantities = models.JSONField(help_text="meter -> exact decimal string")
     raw_usage = models.JSONField(null=True, blank=True, help_text="The provider's usage object, as it came.")

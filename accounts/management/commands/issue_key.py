@@ -12,6 +12,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--team", required=True, metavar="SLUG", help="the team that pays for its calls")
         parser.add_argument("--name", required=True, help="what the key is for, as the team will read it")
+        parser.add_argument("--tag", default="", help="label of its calls that send no x-modelport-tag")
 
     def handle(self, *args: Any, **options: Any) -> None:
         team = Team.objects.filter(slug=options["team"]).first()
@@ -21,6 +22,9 @@ class Command(BaseCommand):
         name = options["name"].strip()
         if not 0 < len(name) <= 80:
             raise CommandError("--name takes 1 to 80 characters")
-        row, text = keys.issue(team, name=name)
+        tag = options["tag"].strip()
+        if not keys.is_tag(tag):
+            raise CommandError(f"--tag takes at most {keys.LONGEST_TAG} characters that can be printed")
+        row, text = keys.issue(team, name=name, tag=tag)
         audit.record(team, actor="portal", verb="issued a key", subject=row.prefix)
         self.stdout.write(text)
