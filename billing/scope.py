@@ -4,6 +4,7 @@ An open month: what happened in it, and what of a closed month came too late for
 what its invoice covers, under the names of its day, whatever comes or changes later.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, TypeAlias
@@ -97,8 +98,31 @@ def of(team: Team, month: periods.Month) -> Scope:
     if invoice := invoices.filter(month=month.first).first():
         return of_invoice(invoice)
     last = invoices.filter(month__lt=month.first).order_by("-month").first()
+    return _still_open(team, month, last=last, passed_over=invoices.filter(month__gt=month.first).exists())
+
+
+def of_each(teams: Sequence[Team], first: date) -> list[Scope]:
+    """of() for the month that begins on this day on each team's own calendar; in one query whatever their number."""
+    issued: dict[UUID, list[Invoice]] = {}
+    for invoice in Invoice.objects.filter(team__in=teams).order_by("month").defer("lines", "checks", "address"):
+        issued.setdefault(invoice.team_id, []).append(invoice)
+    return [
+        _of(team, periods.Month(first, periods.zone_name(team.time_zone)), issued.get(team.pk, [])) for team in teams
+    ]
+
+
+def _of(team: Team, month: periods.Month, invoices: list[Invoice]) -> Scope:
+    """`invoices`: the team's, in the order of their months."""
+    if invoice := next((one for one in invoices if one.month == month.first), None):
+        return of_invoice(invoice)
+    earlier = [one for one in invoices if one.month < month.first]
+    last = earlier[-1] if earlier else None
+    return _still_open(team, month, last=last, passed_over=len(earlier) < len(invoices))
+
+
+def _still_open(team: Team, month: periods.Month, *, last: Invoice | None, passed_over: bool) -> Scope:
     facts: dict[str, Any] = {"own_from": month.begins, "late_after": None, "upto": None}
-    if invoices.filter(month__gt=month.first).exists():
+    if passed_over:
         facts["upto"] = EMPTY  # it was passed over with nothing in it; what comes now stands on a later one
     elif last is not None and _month_of(last).after.first == month.first:
         facts |= {"own_from": last.ends, "late_after": last.upto}
