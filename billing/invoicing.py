@@ -18,7 +18,7 @@ from django.db.models import Case, Count, IntegerField, Max, Min, Sum, Value, Wh
 from django.utils.module_loading import import_string
 
 from accounts.models import Team
-from billing import chaining, credits, periods, rating, scope, statements
+from billing import chaining, credits, periods, rating, rollups, scope, statements
 from billing.errors import NotYet
 from billing.meters import METERS
 from billing.models import Invoice, InvoiceMail, LedgerEntry, Reservation, Spend, StatementMail, UsageEvent
@@ -242,6 +242,7 @@ def _issue(
             issued_at=now,
             **counts,
         )
+        rollups.note_late(team.pk, ends=invoice.ends, upto=invoice.upto)
         if wish and wish.emails:
             InvoiceMail.objects.create(invoice=invoice, emails=wish.emails, due_at=now)
         return invoice

@@ -6,7 +6,7 @@ is in, under its own day before `begins`, and what came too late for this one is
 statement.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
@@ -181,7 +181,7 @@ def _asked(
     return Asked(tuple(parts) if wanted else (), filters)
 
 
-def _rows(asked: Asked, *, grid: Grid, names: tuple[str, ...], by_meter: bool) -> Iterator[tuple[Any, ...]]:
+def _rows(asked: Asked, *, grid: Grid, names: tuple[str, ...], by_meter: bool) -> list[tuple[Any, ...]]:
     """Groups of these columns with their quantity, cost, calls and what they saved."""
     return sources.summed(asked, grid=grid, names=names, calls="uses" if by_meter else "calls")
 

@@ -1,5 +1,6 @@
 """Usage by member and tag; what the files and the pages need of an event stands on its ledger rows."""
 
+import django.db.models.deletion
 from django.db import migrations, models
 
 # Rows of before get what their events know. The form of the chain has changed with its columns, so all is sealed anew.
@@ -22,6 +23,7 @@ ALTER TABLE billing_sealrun ENABLE TRIGGER billing_sealrun_append_only;
 
 class Migration(migrations.Migration):
     dependencies = [
+        ("accounts", "0002_api_key_tag"),
         ("billing", "0005_statements"),
     ]
 
@@ -88,6 +90,181 @@ class Migration(migrations.Migration):
             field=models.CharField(
                 blank=True, help_text="The caller's own label: its header, or its key's.", max_length=64
             ),
+        ),
+        migrations.CreateModel(
+            name="RollupZone",
+            fields=[
+                (
+                    "team",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to="accounts.team",
+                    ),
+                ),
+                ("zone", models.CharField(max_length=64)),
+            ],
+        ),
+        migrations.CreateModel(
+            name="RollupMark",
+            fields=[
+                ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("through", models.BigIntegerField(default=0)),
+                ("turn", models.BigIntegerField(default=0)),
+                ("looked_at", models.DateTimeField(help_text="When there was last nothing left to sum.", null=True)),
+            ],
+            options={
+                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="one_rollup_mark")],
+            },
+        ),
+        migrations.CreateModel(
+            name="RollupSubject",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("digest", models.BinaryField(help_text="SHA-256 of everything below.", max_length=32, unique=True)),
+                ("split", models.CharField(blank=True, max_length=10)),
+                (
+                    "path",
+                    models.CharField(
+                        blank=True, choices=[("hosted", "Hosted"), ("serverless", "Serverless")], max_length=10
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("usage", "Usage"), ("credit", "Credit"), ("correction", "Correction")], max_length=10
+                    ),
+                ),
+                ("model_name", models.CharField(blank=True, max_length=160)),
+                ("deployment_name", models.CharField(blank=True, max_length=160)),
+                ("api_key_name", models.CharField(blank=True, max_length=100)),
+                ("member", models.CharField(blank=True, max_length=254)),
+                ("tag", models.CharField(blank=True, max_length=64)),
+                ("meter", models.CharField(blank=True, max_length=40)),
+                ("unit_price", models.DecimalField(decimal_places=18, max_digits=38)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="accounts.team",
+                    ),
+                ),
+            ],
+        ),
+        migrations.CreateModel(
+            name="RollupQuarter",
+            fields=[
+                ("quantity", models.DecimalField(decimal_places=6, max_digits=38)),
+                ("amount", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("calls", models.BigIntegerField(help_text="Calls, each once.")),
+                ("uses", models.BigIntegerField(help_text="Calls that used the meter.")),
+                ("saved", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("entries", models.BigIntegerField(help_text="Ledger rows.")),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "team_id", "at", "subject_id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("at", models.DateTimeField(help_text="When it begins.")),
+                (
+                    "team",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="accounts.team",
+                    ),
+                ),
+                (
+                    "subject",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="billing.rollupsubject",
+                    ),
+                ),
+            ],
+            options={
+                "abstract": False,
+            },
+        ),
+        migrations.CreateModel(
+            name="RollupDay",
+            fields=[
+                ("quantity", models.DecimalField(decimal_places=6, max_digits=38)),
+                ("amount", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("calls", models.BigIntegerField(help_text="Calls, each once.")),
+                ("uses", models.BigIntegerField(help_text="Calls that used the meter.")),
+                ("saved", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("entries", models.BigIntegerField(help_text="Ledger rows.")),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "team_id",
+                        "split",
+                        "day",
+                        "subject_id",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("split", models.CharField(blank=True, max_length=10)),
+                ("day", models.DateField()),
+                (
+                    "team",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="accounts.team",
+                    ),
+                ),
+                (
+                    "subject",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="billing.rollupsubject",
+                    ),
+                ),
+            ],
+            options={
+                "abstract": False,
+            },
+        ),
+        migrations.CreateModel(
+            name="RollupLate",
+            fields=[
+                ("entry_id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("at", models.DateTimeField()),
+                (
+                    "team",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="accounts.team",
+                    ),
+                ),
+            ],
+            options={
+                "indexes": [models.Index(fields=["team", "at"], name="late_by_team")],
+            },
         ),
         migrations.RunSQL(FILL, migrations.RunSQL.noop),
     ]

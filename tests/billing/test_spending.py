@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -9,7 +10,7 @@ import pytest
 from django.db.models import Sum
 
 from accounts.models import Team
-from billing import corrections, invoicing, metering, periods, rating, scope, spending, statements
+from billing import corrections, invoicing, metering, periods, rating, rollups, scope, spending, statements
 from billing.models import LedgerEntry
 from billing.spending import Filters
 from tests.factories.accounts import TeamFactory
@@ -33,10 +34,27 @@ def statement_total(team: Team, name: str = "2026-10") -> Decimal:
     return scope.of(team, month_of(team, name)).entries.aggregate(total=Sum("amount"))["total"] or Decimal(0)
 
 
+@pytest.fixture(params=["all in the ledger", "all in the sums", "half in each"])
+def rolled(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Call it before asking: how much of the ledger the pages find summed."""
+
+    def roll() -> None:
+        if request.param == "half in each":
+            first, last = (
+                LedgerEntry.objects.order_by(order).values_list("pk", flat=True)[0] for order in ("pk", "-pk")
+            )
+            rollups._some((first + last) // 2)
+        elif request.param == "all in the sums":
+            assert rollups.roll_up() > 0
+
+    return roll
+
+
 @pytest.mark.django_db
-def test_every_split_and_step_sums_to_the_statement() -> None:
+def test_every_split_and_step_sums_to_the_statement(rolled: Callable[[], None]) -> None:
     team = full_october()
     billed(TeamFactory(), started_at=OCTOBER)
+    rolled()
     month, total = month_of(team), statement_total(team)
     span = (month.begins, month.ends)
     for split in SPLITS:
@@ -58,11 +76,12 @@ def test_every_split_and_step_sums_to_the_statement() -> None:
 
 
 @pytest.mark.django_db
-def test_filters_take_what_is_exactly_that() -> None:
+def test_filters_take_what_is_exactly_that(rolled: Callable[[], None]) -> None:
     team, other = TeamFactory(slug="one"), TeamFactory(slug="two")
     for owner, member, tag in ((team, "ann", "x"), (team, "bob", "x"), (team, "bob", ""), (other, "ann", "x")):
         billed(owner, {"tokens.input": 10, "tokens.output": 1}, started_at=OCTOBER, member=member, tag=tag)
     awake(team, OCTOBER, seconds=30)
+    rolled()
     span = (OCTOBER, OCTOBER + timedelta(days=1))
     for where, calls, rows in (
         (Filters(), 4, 9),
@@ -84,11 +103,12 @@ def test_filters_take_what_is_exactly_that() -> None:
 
 
 @pytest.mark.django_db
-def test_what_the_cache_saved_and_the_calls_by_meter() -> None:
+def test_what_the_cache_saved_and_the_calls_by_meter(rolled: Callable[[], None]) -> None:
     team = TeamFactory()
     for cached in (0, 100, 40):
         billed(team, {"tokens.input": 50, "tokens.input.cached": cached, "tokens.output": 1},
                prices=CACHED, started_at=OCTOBER)  # fmt: skip
+    rolled()
     span = (OCTOBER, OCTOBER + timedelta(days=1))
     found = spending.totals([team], *span, zone="UTC")
     assert (found.calls, found.saved) == (3, 140 * Decimal("0.000000015"))
@@ -101,15 +121,17 @@ def test_what_the_cache_saved_and_the_calls_by_meter() -> None:
 
 
 @pytest.mark.django_db
-def test_late_rows_stand_on_the_next_statement_and_a_closed_month_stays() -> None:
+def test_late_rows_stand_on_the_next_statement_and_a_closed_month_stays(rolled: Callable[[], None]) -> None:
     team = TeamFactory(time_zone="Asia/Kolkata")
     now = datetime(2026, 11, 10, tzinfo=UTC)
     billed(team, started_at=OCTOBER + timedelta(days=3))
+    rolled()
     before = spending.cells([team], OCTOBER, now, step="day", zone="UTC", split="model", month=month_of(team))
     invoice = invoicing.close(team, month_of(team), now=now)
     assert invoice is not None
     late = billed(team, {"tokens.input": 999}, started_at=OCTOBER + timedelta(days=5, hours=20))
     billed(team, started_at=datetime(2026, 11, 5, tzinfo=UTC))
+    rolled()
     for name, total in (("2026-10", invoice.total), ("2026-11", statement_total(team, "2026-11"))):
         month = month_of(team, name)
         found = spending.cells(
@@ -125,7 +147,7 @@ def test_late_rows_stand_on_the_next_statement_and_a_closed_month_stays() -> Non
 @pytest.mark.django_db
 @pytest.mark.parametrize("zone", ["Asia/Kathmandu", "Australia/Lord_Howe", "Asia/Kolkata", "America/St_Johns",
                                   "Pacific/Chatham", "America/New_York", "Africa/Casablanca", "UTC"])  # fmt: skip
-def test_the_days_and_hours_of_a_month_sum_to_it_in_every_zone(zone: str) -> None:
+def test_the_days_and_hours_of_a_month_sum_to_it_in_every_zone(zone: str, rolled: Callable[[], None]) -> None:
     dice = random.Random(zone)  # noqa: S311 - not for secrets
     team = TeamFactory(time_zone=zone)
     for name in ("2026-03", "2026-10"):
@@ -139,6 +161,7 @@ def test_the_days_and_hours_of_a_month_sum_to_it_in_every_zone(zone: str) -> Non
                 started_at=moment, ended_at=moment + timedelta(microseconds=1 + dice.randrange(10**6)),
                 prices={"compute.seconds": Decimal("0.000012345678")},
             )  # fmt: skip
+    rolled()
     check_zone(team)
 
 
@@ -165,13 +188,14 @@ def check_zone(team: Team) -> None:
 
 
 @pytest.mark.django_db
-def test_corrections_count_and_teams_stand_side_by_side() -> None:
+def test_corrections_count_and_teams_stand_side_by_side(rolled: Callable[[], None]) -> None:
     team, other = TeamFactory(slug="one"), TeamFactory(slug="two", time_zone="Asia/Tokyo")
     billed(team, started_at=OCTOBER)
     billed(other, started_at=datetime(2026, 9, 30, 15, tzinfo=UTC))  # midnight of October in Tokyo
     entry = LedgerEntry.objects.filter(team=team).first()
     assert entry is not None
     corrections.correct(entry, quantity=Decimal(1), unit_price=entry.unit_price, reason="x", actor="x")
+    rolled()
     month = periods.month_named("2026-10", "UTC")
     found = spending.cells([team, other], month.begins, month.ends, step="day", zone="UTC", split="team", month=month)
     assert [(cell.start.isoformat(), cell.label) for cell in found] == [
