@@ -18,7 +18,7 @@ from billing.forecasting import DayCost
 from billing.models import LedgerEntry
 from billing.questions import Question
 from billing.scope import Scope
-from billing.sources import Asked, Grid, Part
+from billing.sources import Asked, Grid, Mark, Part
 from billing.spending import COLUMNS
 
 USAGE, CREDIT, CORRECTION = (
@@ -144,10 +144,17 @@ class Standing:
     scopes: tuple[Scope, ...]
     asked: Asked
     grid: Grid
+    mark: Mark
+
+    def summed(
+        self, names: tuple[str, ...], *, calls: Literal["calls", "uses"] = "calls", asked: Asked | None = None,
+        grid: Grid = sources.NO_GRID,
+    ) -> list[Any]:  # fmt: skip
+        return sources.summed(asked or self.asked, grid=grid, names=names, calls=calls, mark=self.mark)
 
     def span(self, zone: str, number: int) -> tuple[datetime | None, datetime | None]:
         """From when until when the bucket lasts on the clock of this zone; None: without a bound."""
-        lines = self.grid.lines[zone]
+        lines = (self.grid.lines or {})[zone]
         return (lines[number - 1] if number else None), (lines[number] if number < len(lines) else None)
 
 
@@ -167,7 +174,8 @@ def stand(question: Question, teams: Sequence[Team]) -> Standing:
     given = question.where.given().items()
     filters = {COLUMNS[name]: text for name, text in given if name != "team"}  # type: ignore[index]
     grid = sources.grid_of(Asked(tuple(bounds), {}), step=question.step, zone=question.zone)
-    return Standing(question, wanted, scopes, Asked(tuple(parts), filters), grid)
+    asked = Asked(tuple(parts), filters)
+    return Standing(question, wanted, scopes, asked, grid, sources.mark_of(asked))
 
 
 def read(standing: Standing) -> Reading:
@@ -176,10 +184,10 @@ def read(standing: Standing) -> Reading:
     by_meter = question.split == "meter" or question.where.meter is not None
     names = ("number", "kind", "path", COLUMNS[question.split])
     found: dict[tuple[str, str, str], list[tuple[int, Decimal, int, Decimal]]] = {}
-    rows = sources.summed(standing.asked, grid=standing.grid, names=names, calls="uses" if by_meter else "calls")
+    rows = standing.summed(names, calls="uses" if by_meter else "calls", grid=standing.grid)
     for number, kind, path, value, _, cost, calls, saved in rows:
         key = (kind, "", "") if kind in APART else (kind, path, slugs.get(value, value))
-        found.setdefault(key, []).append((number, cost, calls, saved))
+        found.setdefault(key, []).append((max(number, 0), cost, calls, saved))
     series = sorted((_series(key, parts) for key, parts in found.items()), key=_place)
     return Reading(question, buckets_of(standing), tuple(series))
 
@@ -194,12 +202,10 @@ def buckets_of(standing: Standing) -> tuple[Bucket, ...]:
 def lines(standing: Standing) -> list[Line]:
     """By value, meter and price; the dearest value first. Their calls add up to the calls, each counted once."""
     question, slugs = standing.question, {team.pk: team.slug for team in standing.teams}
-    names = ("kind", "path", COLUMNS[question.split], "meter", "unit_price")
-    if question.split == "meter":
-        names = ("kind", "path", "meter", "unit_price")
+    split = () if question.split == "meter" else (COLUMNS[question.split],)
     found = []
     counted: Literal["calls", "uses"] = "uses" if question.where.meter is not None else "calls"
-    for row in sources.summed(standing.asked, grid=sources.NO_GRID, names=names, calls=counted):
+    for row in standing.summed(("kind", "path", *split, "meter", "unit_price"), calls=counted):
         kind, path, *named, quantity, cost, calls, _ = row
         value, meter, price = named if len(named) == 3 else (named[0], *named)
         found.append(Line(kind, path, slugs.get(value, value), meter, price, quantity, cost, calls))
@@ -214,16 +220,14 @@ def spent_by(standing: Standing) -> dict[str, DayCost]:
     credits."""
     slugs = {team.pk: team.slug for team in standing.teams}
     found: dict[str, DayCost] = dict.fromkeys(slugs.values(), DayCost())
-    names = ("team_id", "path")
-    for team, path, _, cost, *_ in sources.summed(standing.asked, grid=sources.NO_GRID, names=names, calls="calls"):
+    for team, path, _, cost, *_ in standing.summed(("team_id", "path")):
         found[slugs[team]] = _plus(found[slugs[team]], path, cost)
     return found
 
 
 def by_value(standing: Standing, column: str) -> list[tuple[Any, Decimal]]:
     """What each value of a column has used, without credits and corrections."""
-    found = sources.summed(standing.asked, grid=sources.NO_GRID, names=("kind", column), calls="calls")
-    return [(value, cost) for kind, value, _, cost, *_ in found if kind == USAGE]
+    return [(value, cost) for kind, value, _, cost, *_ in standing.summed(("kind", column)) if kind == USAGE]
 
 
 def history(standing: Standing, first: date, last: date) -> dict[str, dict[date, DayCost]]:
@@ -246,8 +250,7 @@ def history(standing: Standing, first: date, last: date) -> dict[str, dict[date,
     grid = sources.grid_of(asked, step="day", zone=standing.question.zone)
     slugs = {team.pk: team.slug for team in standing.teams}
     found: dict[str, dict[date, DayCost]] = {slug: {} for slug in slugs.values()}
-    names = ("number", "team_id", "path")
-    for number, team, path, _, cost, *_ in sources.summed(asked, grid=grid, names=names, calls="calls"):
+    for number, team, path, _, cost, *_ in standing.summed(("number", "team_id", "path"), asked=asked, grid=grid):
         days, day = found[slugs[team]], first + timedelta(days=number - 1)
         days[day] = _plus(days.get(day, DayCost()), path, cost)
     return found

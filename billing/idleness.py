@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
 
-from billing import rating, sources
+from billing import rating
 from billing.costs import Standing
 from billing.errors import TooMuch
 from billing.meters import COMPUTE_SECONDS
@@ -78,24 +79,21 @@ def of(standing: Standing) -> list[Idle]:
     return sorted(found, key=lambda one: (-one.usd, one.deployment))
 
 
-def _compute(standing: Standing) -> dict[tuple[object, str], Decimal]:
+def _compute(standing: Standing) -> dict[tuple[UUID, str], Decimal]:
     """What the seconds awake cost, by team and deployment."""
-    found: dict[tuple[object, str], Decimal] = {}
-    names = ("team_id", "deployment_name", "meter")
-    for team, name, meter, _, cost, *_ in sources.summed(
-        standing.asked, grid=sources.NO_GRID, names=names, calls="uses"
-    ):
+    found: dict[tuple[UUID, str], Decimal] = {}
+    for team, name, meter, _, cost, *_ in standing.summed(("team_id", "deployment_name", "meter"), calls="uses"):
         if meter == COMPUTE_SECONDS.name:
             found[team, name] = rating.add([found.get((team, name), Decimal(0)), cost])
     return found
 
 
-def _swept(teams: Sequence[object], begins: datetime, ends: datetime) -> list[tuple[object, str, Decimal, Decimal]]:
-    given = {"teams": teams, "begins": begins, "ends": ends, "early": begins - LONGEST_CALL}
+def _swept(teams: Sequence[UUID], begins: datetime, ends: datetime) -> list[tuple[UUID, str, Decimal, Decimal]]:
+    given: dict[str, object] = {"teams": list(teams), "begins": begins, "ends": ends, "early": begins - LONGEST_CALL}
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{PATIENCE_S}s'")
-            cursor.execute(SWEEP, given)
+            cursor.execute(SWEEP, given)  # type: ignore[arg-type]
             return list(cursor.fetchall())
     except OperationalError as error:
         raise TooMuch(

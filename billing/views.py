@@ -200,11 +200,10 @@ def _days(reading: Reading) -> list[Day]:
     for number, bucket in enumerate(reading.buckets):
         parts = [(one, one.by_bucket[number]) for one in reading.series if number in one.by_bucket]
         if parts:
-            by_path = {
-                path: rating.add(cost for one, cost in parts if one.path == path)
-                for path in ("hosted", "serverless", "")
-            }
-            found.append(Day(bucket, *by_path.values(), rating.add(cost for _, cost in parts)))
+            hosted, serverless, apart = (
+                rating.add(cost for one, cost in parts if one.path == path) for path in ("hosted", "serverless", "")
+            )
+            found.append(Day(bucket, hosted, serverless, apart, rating.add([hosted, serverless, apart])))
     return found
 
 
