@@ -8,7 +8,7 @@ Sums are kept by quarter hour of UTC, with all names of a row: every day and hou
 the team's own days they are kept by each single name, too, so that a month's page reads a few rows for each label.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
@@ -17,7 +17,7 @@ from uuid import UUID
 
 import orjson
 from django.db import connection, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, Min
 from django.utils import timezone
 
 from accounts.models import Team
@@ -152,6 +152,15 @@ def behind() -> Behind:
     mark = RollupMark.objects.first() or RollupMark()
     last = LedgerEntry.objects.aggregate(last=Max("pk"))["last"] or 0
     return Behind(max(0, last - mark.through), mark.looked_at)
+
+
+def first_late(team_ids: Sequence[UUID], *, before: datetime, after: int) -> datetime | None:
+    """When the oldest of the teams' ledger rows at < `before` with an id beyond `after` began, if there are any."""
+    through = RollupMark.objects.values_list("through", flat=True).first() or 0
+    noted = RollupLate.objects.filter(team__in=team_ids, at__lt=before, pk__gt=after)
+    beyond = LedgerEntry.objects.filter(team__in=team_ids, at__lt=before, pk__gt=max(through, after))
+    firsts = [rows.aggregate(first=Min("at"))["first"] for rows in (noted, beyond)]
+    return min((first for first in firsts if first is not None), default=None)
 
 
 def note_late(team_id: UUID, *, ends: datetime, upto: int) -> None:

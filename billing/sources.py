@@ -14,8 +14,8 @@ from django.db import connection
 from django.db.models import Min
 from psycopg import sql
 
-from billing import copying, periods
-from billing.models import LedgerEntry, RollupLate, RollupMark
+from billing import copying, periods, rollups
+from billing.models import LedgerEntry
 from billing.rollups import ALL, NAMES, SPLITS
 from billing.scope import EMPTY, Scope
 
@@ -289,11 +289,8 @@ def _oldest(part: Part) -> datetime:
         return first or part.ends - QUARTER
     if part.late_after is None:
         return part.begins
-    mark = RollupMark.objects.values_list("through", flat=True).first() or 0
-    noted = RollupLate.objects.filter(team__in=part.team_ids, at__lt=part.begins, pk__gt=part.late_after)
-    beyond = LedgerEntry.objects.filter(team__in=part.team_ids, at__lt=part.begins, pk__gt=max(mark, part.late_after))
-    firsts = [rows.aggregate(first=Min("at"))["first"] for rows in (noted, beyond)]
-    return min(first for first in [*firsts, part.begins] if first is not None)
+    late = rollups.first_late(part.team_ids, before=part.begins, after=part.late_after)
+    return min(late, part.begins) if late else part.begins
 
 
 def _hours(begins: datetime, ends: datetime, zone: str) -> Iterator[datetime]:

@@ -20,10 +20,77 @@ DELETE FROM billing_sealrun;
 ALTER TABLE billing_sealrun ENABLE TRIGGER billing_sealrun_append_only;
 """
 
+# A table for each month that has events, and for those to come (billing.partitions makes the later ones).
+_MONTHS = """
+DO $$
+DECLARE first timestamp;
+BEGIN
+    FOR first IN
+        SELECT DISTINCT date_trunc('month', started_at AT TIME ZONE 'UTC') FROM billing_usageevent_before
+        UNION SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month' FROM generate_series(-1, 3) n
+    LOOP
+        EXECUTE format(
+            'CREATE TABLE %I PARTITION OF billing_usageevent FOR VALUES FROM (%L) TO (%L)',
+            'billing_usageevent_' || to_char(first, 'YYYY_MM'),
+            to_char(first, 'YYYY-MM-DD') || ' 00:00Z', to_char(first + interval '1 month', 'YYYY-MM-DD') || ' 00:00Z');
+    END LOOP;
+END $$;
+"""
+_INDEXES = """
+CREATE INDEX usage_by_team ON billing_usageevent (team_id, started_at);
+CREATE INDEX estimated_usage ON billing_usageevent (team_id, started_at) WHERE quality = 'estimated';
+ALTER TABLE billing_usageevent ADD CONSTRAINT billing_usageevent_team_id_fk_accounts_team_id
+    FOREIGN KEY (team_id) REFERENCES accounts_team (id) DEFERRABLE INITIALLY DEFERRED;
+CREATE TRIGGER usage_append_only BEFORE UPDATE OR DELETE ON billing_usageevent
+    FOR EACH ROW EXECUTE FUNCTION billing_refuse_change();
+CREATE TRIGGER usage_no_truncate BEFORE TRUNCATE ON billing_usageevent
+    FOR EACH STATEMENT EXECUTE FUNCTION billing_refuse_change();
+"""
+_GUARDS = """
+DO $$
+DECLARE part regclass;
+BEGIN
+    FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'billing_usageevent'::regclass
+    LOOP
+        EXECUTE format(
+            'CREATE TRIGGER usage_no_truncate BEFORE TRUNCATE ON %s '
+            'FOR EACH STATEMENT EXECUTE FUNCTION billing_refuse_change()', part);
+    END LOOP;
+END $$;
+"""
+_BEFORE = """
+SET CONSTRAINTS ALL IMMEDIATE;
+ALTER TABLE billing_usageevent RENAME TO billing_usageevent_before;
+"""
+_MOVED = """
+INSERT INTO billing_usageevent SELECT * FROM billing_usageevent_before;
+DROP TABLE billing_usageevent_before;
+"""
+PARTED = (
+    _BEFORE
+    + """
+CREATE TABLE billing_usageevent (LIKE billing_usageevent_before INCLUDING DEFAULTS INCLUDING STORAGE)
+    PARTITION BY RANGE (started_at);
+CREATE TABLE billing_usageevent_default PARTITION OF billing_usageevent DEFAULT;
+"""
+    + _MONTHS
+    + _MOVED
+    + "ALTER TABLE billing_usageevent ADD PRIMARY KEY (id, started_at);"
+    + _INDEXES
+    + _GUARDS
+)
+WHOLE = (
+    _BEFORE
+    + "CREATE TABLE billing_usageevent (LIKE billing_usageevent_before INCLUDING DEFAULTS INCLUDING STORAGE);"
+    + _MOVED
+    + "ALTER TABLE billing_usageevent ADD PRIMARY KEY (id);"
+    + _INDEXES
+)
+
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_api_key_tag"),
+        ("accounts", "0001_initial"),
         ("billing", "0005_statements"),
     ]
 
@@ -266,5 +333,31 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["team", "at"], name="late_by_team")],
             },
         ),
+        migrations.AlterField(
+            model_name="ledgerentry",
+            name="event",
+            field=models.ForeignKey(
+                db_constraint=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="entries",
+                to="billing.usageevent",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="ledgerentry",
+            name="team",
+            field=models.ForeignKey(
+                db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.team"
+            ),
+        ),
+        migrations.AlterField(
+            model_name="usageevent",
+            name="team",
+            field=models.ForeignKey(
+                db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.team"
+            ),
+        ),
         migrations.RunSQL(FILL, migrations.RunSQL.noop),
+        migrations.RunSQL(PARTED, WHOLE),
     ]

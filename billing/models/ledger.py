@@ -44,8 +44,11 @@ class LedgerEntry(models.Model):
         CREDIT = "credit"
         CORRECTION = "correction"
 
-    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="+")
-    event = models.ForeignKey(UsageEvent, null=True, on_delete=models.PROTECT, related_name="entries")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, db_index=False, related_name="+")
+    # Events lie in partitions, which no foreign key can point at by id alone. They are written in the same statement.
+    event = models.ForeignKey(
+        UsageEvent, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="entries"
+    )
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.USAGE)
     at = models.DateTimeField(help_text="When the usage began; decides the day and the month of the bill.")
     path = models.CharField(max_length=10, choices=UsagePath.choices, blank=True, help_text="Empty: a credit.")
