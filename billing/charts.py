@@ -63,7 +63,7 @@ def figure(reading: Reading, entries: Sequence[Legend]) -> dict[str, Any]:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         template="none",
-        xaxis={"fixedrange": True, "showgrid": False, "range": [-0.6, len(buckets) - 0.4]},
+        xaxis={"fixedrange": True, "showgrid": False, "zeroline": False, "range": [-0.6, len(buckets) - 0.4]},
         yaxis={"fixedrange": True, "tickprefix": "$", "nticks": 6, "exponentformat": "none"},
         meta={"buckets": [{"name": bucket.name, "at": bucket.at, "tick": _tick(bucket)} for bucket in buckets]},
     )
@@ -91,7 +91,7 @@ def _bar(
     drawn.add_bar(
         name=name,
         x=list(range(len(buckets))),
-        y=[float(cost) for cost in sums],
+        y=[float(cost) if cost else None for cost in sums],
         customdata=[f"{cost:f}" for cost in sums],
         text=[bucket.name for bucket in buckets],
         textposition="none",

@@ -19,7 +19,7 @@ from billing.models import LedgerEntry
 from billing.questions import Question
 from billing.scope import Scope
 from billing.sources import Asked, Grid, Mark, Part
-from billing.spending import COLUMNS
+from billing.spending import COLUMNS, Split
 
 USAGE, CREDIT, CORRECTION = (
     LedgerEntry.Kind.USAGE.value,
@@ -225,9 +225,22 @@ def spent_by(standing: Standing) -> dict[str, DayCost]:
     return found
 
 
-def by_value(standing: Standing, column: str) -> list[tuple[Any, Decimal]]:
-    """What each value of a column has used, without credits and corrections."""
-    return [(value, cost) for kind, value, _, cost, *_ in standing.summed(("kind", column)) if kind == USAGE]
+def by_value(standing: Standing) -> dict[Split, dict[str, Decimal]]:
+    """What each value of each split has used, without credits and corrections. Those that days are not summed by alone
+    (billing.rollups) come of one sum."""
+    slugs = {team.pk: team.slug for team in standing.teams}
+    together: list[Split] = ["path", "meter", "team"]
+    alone: list[Split] = ["model", "deployment", "key", "member", "tag"]
+    groups = [together, *([split] for split in alone)]
+    found: dict[Split, dict[str, Decimal]] = {split: {} for split in (*together, *alone)}
+    for group in groups:
+        for kind, *rest in standing.summed(("kind", *(COLUMNS[split] for split in group))):
+            if kind == USAGE:
+                cost = rest[len(group) + 1]
+                for split, value in zip(group, rest, strict=False):
+                    name = slugs.get(value, value)
+                    found[split][name] = rating.add([found[split].get(name, ZERO), cost])
+    return found
 
 
 def history(standing: Standing, first: date, last: date) -> dict[str, dict[date, DayCost]]:

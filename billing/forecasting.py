@@ -60,8 +60,9 @@ def of_month(
     seen = _seen(costs, today)
     if not seen and not committed_per_day:
         return None
-    expected = _expected(seen, today, committed_per_day)
-    rest = max(expected.total - costs.get(today, DayCost()).total, committed_per_day * left_of_today, ZERO)
+    usual, so_far = _expected(seen, today, ZERO), costs.get(today, DayCost())
+    still_awake = max(usual.serverless - so_far.serverless, committed_per_day * left_of_today)
+    rest = max(usual.hosted - so_far.hosted, ZERO) + max(still_awake, ZERO)
     ahead = [today + timedelta(days=number) for number in range(1, (last - today).days + 1)]
     coming = sum((_expected(seen, day, committed_per_day).total for day in ahead), ZERO)
     committed = committed_per_day * (len(ahead) + left_of_today)

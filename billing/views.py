@@ -118,8 +118,9 @@ def filters(request: CostsRequest) -> HttpResponse:
     """The choices there are, each with what it cost: a part of the costs page, and a page of its own."""
     question = request.question
     everything = asking.standing(request, filtered=False)
+    spent, names = costs.by_value(everything), {team.slug: team.name for team in everything.teams}
     choices = [
-        (name, label, question.where.given().get(name), _choices(everything, question, name))
+        (name, label, question.where.given().get(name), _choices(question, name, spent[name], names))
         for name, label in question.splits.items()
     ]
     hidden = {name: value for name, value in question.fields().items() if name in {"scope", "split", "by"}}
@@ -235,14 +236,12 @@ def _rest(entries: list[charts.Legend]) -> dict[str, Any]:
     }
 
 
-def _choices(everything: Standing, question: Question, name: str) -> list[tuple[str, str, Decimal]]:
+def _choices(
+    question: Question, name: str, spent: dict[str, Decimal], teams: dict[str, str]
+) -> list[tuple[str, str, Decimal]]:
     """(value, as people read it, what it cost), the dearest first."""
-    slugs = {team.pk: team.slug for team in everything.teams}
-    titles = {team.slug: team.name for team in everything.teams} if name == "team" else {}
-    found = [
-        (slugs.get(value, value), cost) for value, cost in costs.by_value(everything, COLUMNS[name])  # type: ignore[index]
-    ]  # fmt: skip
+    titles = teams if name == "team" else {}
+    dearest = sorted(spent.items(), key=lambda pair: -pair[1])[:MOST_CHOICES]
     return [
-        (value or questions.NONE, titles.get(value) or question.named(name, value), cost)
-        for value, cost in sorted(found, key=lambda pair: -pair[1])[:MOST_CHOICES]
+        (value or questions.NONE, titles.get(value) or question.named(name, value), cost) for value, cost in dearest
     ]
