@@ -64,7 +64,7 @@ def figure(reading: Reading, entries: Sequence[Legend]) -> dict[str, Any]:
         plot_bgcolor="rgba(0,0,0,0)",
         template="none",
         xaxis={"fixedrange": True, "showgrid": False, "zeroline": False, "range": [-0.6, len(buckets) - 0.4]},
-        yaxis={"fixedrange": True, "tickprefix": "$", "nticks": 6, "exponentformat": "none"},
+        yaxis={"fixedrange": True, "tickformat": "$,~r", "nticks": 6},
         meta={"buckets": [{"name": bucket.name, "at": bucket.at, "tick": _tick(bucket)} for bucket in buckets]},
     )
     figured: dict[str, Any] = drawn.to_plotly_json()

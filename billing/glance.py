@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -59,15 +60,17 @@ class Facts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:
     """One team's, or several teams' together (`team` is None then). USD. `spent` is before credits; `whole` compares
-    with all of the time before (the forecast, where there is one), `so_far` the whole days of both until yesterday."""
+    with all of the time before (the forecast, where there is one), `so_far` the whole days of both until yesterday.
+    `limit` is the budget with the `credit` on top."""
 
     team: Team | None
     spent: DayCost
     forecast: Forecast | None
-    limit: Decimal | None
-    hard: bool
-    runs_out: date | None
-    whole: Change | None
+    limit: Decimal | None = None
+    credit: Decimal = ZERO
+    hard: bool = False
+    runs_out: date | None = None
+    whole: Change
     so_far: Change | None
 
     @property
@@ -131,13 +134,16 @@ def together(found: list[Glance]) -> Glance:
         rest_of_today=sum((one.rest_of_today for one in forecasts), ZERO),
         coming=sum((one.coming for one in forecasts), ZERO),
         committed=sum((one.committed for one in forecasts), ZERO),
-        seen_days=min((one.seen_days for one in forecasts), default=0),
+        seen_days=max((one.seen_days for one in forecasts), default=0),
     )
     spent = DayCost(rating.add(one.spent.hosted for one in found), rating.add(one.spent.serverless for one in found))
     return Glance(
-        team=None, spent=spent, forecast=summed if forecasts else None, limit=None, hard=False, runs_out=None,
-        whole=_summed(one.whole for one in found), so_far=_summed(one.so_far for one in found),
-    )  # fmt: skip
+        team=None,
+        spent=spent,
+        forecast=summed if forecasts else None,
+        whole=_summed([one.whole for one in found]),
+        so_far=_summed([one.so_far for one in found if one.so_far]) if any(one.so_far for one in found) else None,
+    )
 
 
 def facts_of(standing: Standing, *, now: datetime) -> dict[str, Facts]:
@@ -196,29 +202,27 @@ def _glance(
     today = now.astimezone(zone).date()
     before, before_day = _before(standing, days), question.first - timedelta(days=1)
     if not current:
-        return Glance(
-            team=team, spent=spent, forecast=None, limit=None, hard=False, runs_out=None,
-            whole=Change(before, spent.total) if before else None, so_far=None,
-        )  # fmt: skip
-    per_day = burn * DAY_S
-    left_of_today = (
-        Decimal(int((periods.start_of_day(today + timedelta(days=1), zone.key) - now).total_seconds())) / DAY_S
-    )
-    rule = {"today": today, "last": question.last, "committed_per_day": per_day}
-    forecast = forecasting.of_month(days, spent=spent.total, left_of_today=left_of_today, **rule)  # type: ignore[arg-type]
+        return Glance(team=team, spent=spent, forecast=None, whole=Change(before, spent.total), so_far=None)
+    tomorrow = periods.start_of_day(today + timedelta(days=1), zone.key)
+    rule: dict[str, Any] = {"today": today, "last": question.last, "committed_per_day": burn * DAY_S}
+    left_of_today = Decimal(int((tomorrow - now).total_seconds())) / DAY_S
+    forecast = forecasting.of_month(days, spent=spent.total, left_of_today=left_of_today, **rule)
     limit = None if question.filtered else facts.limit
     left = None if limit is None else limit - spent.total
-    runs_out = forecasting.runs_out_on(days, left=left, **rule) if left is not None and left > 0 else None  # type: ignore[arg-type]
-    same_day = min(before_day.replace(day=1) + timedelta(days=(today - question.first).days - 1), before_day)
-    so_far = None
-    if today > question.first and before:
-        so_far = Change(
-            _sum(days, before_day.replace(day=1), same_day), _sum(days, question.first, today - timedelta(days=1))
-        )
+    first_then, yesterday = before_day.replace(day=1), today - timedelta(days=1)
+    same_day = min(first_then + (yesterday - question.first), before_day)
+    so_far = Change(_sum(days, first_then, same_day), _sum(days, question.first, yesterday))
     return Glance(
-        team=team, spent=spent, forecast=forecast, limit=limit, hard=facts.hard, runs_out=runs_out,
-        whole=Change(before, forecast.usd if forecast else spent.total) if before else None, so_far=so_far,
-    )  # fmt: skip
+        team=team,
+        spent=spent,
+        forecast=forecast,
+        limit=limit,
+        credit=facts.credit,
+        hard=facts.hard,
+        runs_out=forecasting.runs_out_on(days, left=left, **rule) if left is not None and left > 0 else None,
+        whole=Change(before, forecast.usd if forecast else spent.total),
+        so_far=so_far if today > question.first else None,
+    )
 
 
 def _before(standing: Standing, days: Mapping[date, DayCost]) -> Decimal:
@@ -230,9 +234,8 @@ def _sum(days: Mapping[date, DayCost], first: date, last: date) -> Decimal:
     return rating.add(cost.total for day, cost in days.items() if first <= day <= last)
 
 
-def _summed(changes: object) -> Change | None:
-    found = [one for one in changes if one]  # type: ignore[attr-defined]
-    return Change(rating.add(one.before for one in found), sum((one.now for one in found), ZERO)) if found else None
+def _summed(changes: list[Change]) -> Change:
+    return Change(rating.add(one.before for one in changes), sum((one.now for one in changes), ZERO))
 
 
 def _committed(teams: tuple[Team, ...]) -> Mapping[UUID, Decimal]:

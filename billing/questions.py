@@ -69,6 +69,11 @@ class Question:
     def split_label(self) -> str:
         return SPLITS[self.split]
 
+    @property
+    def split_noun(self) -> str:
+        """Within a sentence."""
+        return self.split_label if self.split == "key" else self.split_label.lower()
+
     def fields(self) -> dict[str, str]:
         """As the names and values of a URL or a form."""
         asked = {"scope": "all"} if self.everyone else {}
