@@ -223,6 +223,8 @@ INVOICE_FONT = env_str("INVOICE_FONT")
 INVOICE_GRACE_HOURS = env_int("INVOICE_GRACE_HOURS", 72)
 # What is asked before a month is closed: functions of (team, begins, ends) that name each difference they find.
 INVOICE_CHECKS = ["deployments.uptime.differences"]
+# What is asked for a forecast: USD a second that teams' replicas cost which never sleep.
+COMMITTED_BURN = "deployments.committed.per_second_by_team"
 # Webhooks of budget alerts may stand at private addresses and without TLS: on one's own network, say.
 PRIVATE_WEBHOOKS = env_bool("PRIVATE_WEBHOOKS")
 
