@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Q, QuerySet
 from psycopg import sql
 
 from accounts.models import Team
@@ -107,22 +107,20 @@ def of(team: Team, month: periods.Month) -> Scope:
 
 
 def of_teams(months: Sequence[tuple[Team, periods.Month]]) -> list[Scope]:
-    """The same for many teams, each with its own month, in their order; in three looks."""
-    asked = {team.pk: month for team, month in months}
-    firsts = [month.first for month in asked.values()]
-    rows = Invoice.objects.filter(team__in=asked).defer("lines", "checks").order_by("team", "-month")
-    own = {row.team_id: row for row in rows.filter(month__in=firsts) if row.month == asked[row.team_id].first}
-    open_ = [pk for pk in asked if pk not in own]
-    later = dict(
-        rows.filter(team__in=open_, month__gt=min(firsts)).order_by().values_list("team").annotate(Max("month"))
-    )
-    before = {row.team_id: row for row in rows.filter(team__in=open_, month__lt=max(firsts)).distinct("team")}
-    return [
-        of_invoice(own[team.pk])
-        if team.pk in own
-        else _open(team, month, last=before.get(team.pk), passed=later.get(team.pk, month.first) > month.first)
-        for team, month in months
-    ]
+    """The same for many teams, each with its own month, in their order; in one look."""
+    issued: dict[UUID, list[Invoice]] = {}
+    rows = Invoice.objects.filter(team__in=[team.pk for team, _ in months]).order_by("month")
+    for row in rows.defer("lines", "checks", "address"):
+        issued.setdefault(row.team_id, []).append(row)
+    return [_of(team, month, issued.get(team.pk, [])) for team, month in months]
+
+
+def _of(team: Team, month: periods.Month, issued: list[Invoice]) -> Scope:
+    """`issued`: the team's invoices, in the order of their months."""
+    if own := next((row for row in issued if row.month == month.first), None):
+        return of_invoice(own)
+    before = [row for row in issued if row.month < month.first]
+    return _open(team, month, last=before[-1] if before else None, passed=len(before) < len(issued))
 
 
 def _open(team: Team, month: periods.Month, *, last: Invoice | None, passed: bool) -> Scope:
