@@ -149,7 +149,8 @@ async def _make(
         said.fits = await asyncio.to_thread(_fits, schema, said.text)
     if said.receipt is not None:
         with contextlib.suppress(WireError):
-            said.receipt["budget"] = await runtime.stores.ask(tell_budget)
+            # A new object: what pages were told of is compared with it.
+            said.receipt = said.receipt | {"budget": await runtime.stores.ask(tell_budget)}
     said.state = outcome.value
     with contextlib.suppress(WireError):
         await _write(runtime, send, said)

@@ -16,10 +16,11 @@ from catalog.templatetags.money import usd
 from deployments import endpoints
 from deployments.lifecycle import Status
 from deployments.models import Deployment
-from gateway.models import Alias
+from gateway.models import Alias, AliasTarget
 
 MOST_SHOWN = 40
 MILLION = 1_000_000
+ORDER = {"serverless": 0, "alias": 1, "hosted": 2}
 # What a wire refuses: gateway.translation.to_anthropic says so too, to programs.
 REFUSED_BY = {
     Provider.Wire.ANTHROPIC: ("seed", "presence_penalty", "frequency_penalty", "reasoning_effort"),
@@ -53,29 +54,37 @@ class Choice:
 def find(team: Team, *, query: str = "", most: int = MOST_SHOWN) -> list[Choice]:
     """Those whose name, label or maker has the text in it; what can't be called comes last, with its reason."""
     text = query.strip().lower()
-    own = [one for one in [*_deployments(team), *_aliases(team)] if text in f"{one.name} {one.label} {one.by}".lower()]
     offers = Offer.objects.filter(path=Offer.Path.HOSTED, model__team=None)
     for word in text.split():
         named = Q(model__name__icontains=word) | Q(model__slug__icontains=word)
         offers = offers.filter(named | Q(model__publisher__icontains=word) | Q(provider__name__icontains=word))
-    hosted = _hosted(offers, most=most)
-    return sorted([*own, *hosted], key=lambda one: bool(one.why_not))[:most]
+    found = _choices(_deployments(team), _hosted(offers, most=most)) + _aliases(team)
+    fitting = [one for one in found if one.path == "hosted" or text in f"{one.name} {one.label} {one.by}".lower()]
+    return sorted(fitting, key=lambda one: (bool(one.why_not), ORDER[one.path]))[:most]
 
 
 def named(team: Team, names: Iterable[str]) -> list[Choice]:
     """Those of exactly these names, in their order; one that is not there is left out."""
     wanted = [name for name in names if name]
-    own = [*_deployments(team), *_aliases(team)] if any("/" in name for name in wanted) else []
+    has_own = any("/" in name for name in wanted)
     slugs = Offer.objects.filter(path=Offer.Path.HOSTED, model__team=None, model__slug__in=wanted)
-    found = {one.name: one for one in [*own, *_hosted(slugs, most=len(wanted))]}
+    hosted = _hosted(slugs, most=len(wanted))
+    rows = _choices(_deployments(team) if has_own else [], hosted) + (_aliases(team) if has_own else [])
+    found = {one.name: one for one in rows}
     return [found[name] for name in wanted if name in found]
 
 
-def _deployments(team: Team) -> list[Choice]:
+def _choices(deployments: list[Deployment], offers: list[Offer]) -> list[Choice]:
+    """With their prices, in one query for all."""
+    skus = {row.hardware.sku for row in deployments} | {row.model.sku for row in offers}
+    prices = pricing.in_force(skus)
+    own = [_deployment(row, prices.get(row.hardware.sku, {})) for row in deployments]
+    return own + [_offer(row, prices.get(row.model.sku, {})) for row in offers]
+
+
+def _deployments(team: Team) -> list[Deployment]:
     rows = Deployment.objects.unsettled().of(team).select_related("team", "model", "hardware").order_by("name")
-    found = list(endpoints.with_last_start(rows))
-    prices = pricing.in_force({row.hardware.sku for row in found})
-    return [_deployment(row, prices.get(row.hardware.sku, {})) for row in found]
+    return list(endpoints.with_last_start(rows))
 
 
 def _deployment(row: Deployment, prices: dict[str, Any]) -> Choice:
@@ -102,26 +111,25 @@ def _deployment(row: Deployment, prices: dict[str, Any]) -> Choice:
 
 
 def _aliases(team: Team) -> list[Choice]:
-    rows = Alias.objects.filter(team=team).select_related("team").prefetch_related("targets")
+    """Those that have a target: a name without one leads nowhere."""
+    rows = AliasTarget.objects.filter(alias__team=team, shadow_percent=None).select_related("alias__team")
+    targets: dict[Alias, list[str]] = {}
+    for row in rows.order_by("alias__name", "position", "pk"):
+        targets.setdefault(row.alias, []).append(row.model)
     return [
         Choice(
-            name=str(row), label=row.name, path="alias", by=", ".join(_targets(row)) or "no target",
-            why_not="" if _targets(row) else "It has no target.", sees_images=True, href=reverse("alias-list"),
+            name=str(alias), label=alias.name, path="alias", by=", ".join(models), sees_images=True,
+            href=reverse("alias-list"),
         )
-        for row in rows
+        for alias, models in targets.items()
     ]  # fmt: skip
 
 
-def _targets(row: Alias) -> list[str]:
-    return [target.model for target in row.targets.all() if not target.shadow_percent]
-
-
-def _hosted(offers: QuerySet[Offer], *, most: int) -> list[Choice]:
+def _hosted(offers: QuerySet[Offer], *, most: int) -> list[Offer]:
+    """What can be called first, then by name."""
     can_be_called = Q(provider__wire=Provider.Wire.PLATFORM) | ~Q(provider__sealed_key="")
     first = Case(When(can_be_called, then=Value(0)), default=Value(1))
-    rows = list(offers.select_related("model", "provider").order_by(first, "model__name")[:most])
-    prices = pricing.in_force({row.model.sku for row in rows})
-    return [_offer(row, prices.get(row.model.sku, {})) for row in rows]
+    return list(offers.select_related("model", "provider").order_by(first, "model__name")[:most])
 
 
 def _offer(row: Offer, prices: dict[str, Any]) -> Choice:

@@ -1,10 +1,13 @@
 """The team's money at a glance: what the chat page shows as a bar."""
 
+from decimal import Decimal
 from typing import Any
 
+from django.utils import timezone
+
 from accounts.models import Team
-from billing import budgets, usage
-from billing.models import Budget
+from billing import budgets, periods
+from billing.models import Budget, Spend
 from catalog.templatetags.money import usd
 
 
@@ -20,5 +23,6 @@ def at_a_glance(team: Team) -> dict[str, Any]:
             "held_share": round(standing.held_share, 2),
             "is_spent": standing.is_spent and standing.budget.hard,
         }
-    total = usage.month(team).total
+    month = periods.month_at(timezone.now(), team.time_zone).first
+    total = Spend.objects.filter(team=team, month=month).values_list("settled", flat=True).first() or Decimal(0)
     return {"spent": usd(total), "exact": f"{total:f}", "limit": "", "share": 0, "held_share": 0, "is_spent": False}

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import http
 from accounts.http import TeamRequest, team_required
-from accounts.models import Membership, Role
+from accounts.models import Membership, Role, Team
 from catalog.templatetags.money import usd
 from deployments.validation import bounded
 from gateway import auth
@@ -24,6 +24,7 @@ from gateway.protocols.asked import parse, understood
 from gateway.runtime import Runtime, runtime_for_this_loop
 from gateway.surfaces import SURFACES
 from playground import answering, choices, problems, prompts, sent, spending
+from playground.choices import Choice
 from playground.models import PromptVersion, SavedPrompt
 from playground.sent import Send
 
@@ -158,13 +159,12 @@ def _page(request: HttpRequest, membership: Membership, *, status: int = 200, **
     version = _version(request, membership)
     names = request.GET.getlist("model")[:MOST_COLUMNS] or (version.tried_with if version else [])
     found = choices.find(team, most=MOST_FOR_A_LIST)
-    chosen = choices.named(team, names) or [one for one in found if not one.why_not][:1]
+    chosen = _chosen(team, names, found)
     budget = spending.at_a_glance(team)
     may_call = membership.role in CALLERS
     context = {
         "found": found,
         "chosen": chosen,
-        "missing": [name for name in names if name not in {one.name for one in chosen}],
         "budget": budget,
         "may_call": may_call,
         "may_save": prompts.may_make(membership),
@@ -195,18 +195,26 @@ def _page(request: HttpRequest, membership: Membership, *, status: int = 200, **
     return render(request, "playground/playground.html", context, status=status)
 
 
+def _chosen(team: Team, names: list[str], found: list[Choice]) -> list[Choice]:
+    """Those that were asked for, else the first that can be called."""
+    known = {one.name: one for one in found}
+    asked = [known[name] for name in names if name in known]
+    if len(asked) < len(names):
+        asked = choices.named(team, names)
+    return asked or [one for one in found if not one.why_not][:1]
+
+
 def _version(request: HttpRequest, membership: Membership) -> PromptVersion | None:
     """The saved prompt that the address opens: its newest version, or one by number."""
+    asked = request.GET.get("version", "")
     try:
-        rows = SavedPrompt.objects.seen_by(membership.team, membership.user).filter(pk=request.GET.get("prompt", ""))
-        prompt = rows.first()
+        seen = SavedPrompt.objects.seen_by(membership.team, request.user)  # type: ignore[arg-type]
+        rows = PromptVersion.objects.filter(prompt__in=seen.filter(pk=request.GET.get("prompt", "")))
     except ValidationError:
         return None
-    if prompt is None:
-        return None
-    asked = request.GET.get("version", "")
-    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 0
-    return prompt.versions.filter(number=number).first() or prompt.versions.first()
+    if asked.isascii() and asked.isdigit() and len(asked) < 9:
+        rows = rows.filter(number=int(asked))
+    return rows.select_related("prompt").first()
 
 
 def _opened(version: PromptVersion | None) -> dict[str, Any] | None:

@@ -197,13 +197,14 @@ function fill(made, column, node) {
   if (said.text) Markdown.show(text, said.text);
   else text.replaceChildren(...(isRunning && !said.reasoning && !said.wake.length ? [make("p", "muted", waiting(mine))] : []));
   fillReasoning(made, said);
-  fillWaking(made.querySelector(".waking"), node, mine);
+  fillWaking(made.querySelector(".wake"), node, mine);
   fillCalls(made.querySelector(".calls"), column, node);
   fillTrouble(made.querySelector(".trouble"), column, node);
   fillReceipt(made.querySelector(".receipt"), node);
   made.querySelector(".acts").hidden = isRunning;
   made.querySelector("[data-copy]").dataset.copy = said.text;
   made.querySelector("[data-copy]").hidden = !said.text;
+  made.querySelector(".again").hidden = said.problem !== null;
   made.querySelector(".branch").hidden = column.leaf === node.id || said.problem !== null;
 }
 
@@ -227,7 +228,9 @@ function fillWaking(box, node, mine) {
   const waited = last.waited_s + Math.min(since, 3), expected = last.expected_s ?? model.start_s;
   const cost = model.start_usd ? ` The start costs about ${dollars(model.start_usd)}.` : model.path === "hosted" ? " The start is not yours to pay." : "";
   const line = box.querySelector("p"), bar = box.querySelector("progress"), list = box.querySelector("ol");
-  if (isOn) line.textContent = `It is waking: ${Math.round(waited)} s${expected ? ` of about ${seconds(expected)}` : ""}.${cost}`;
+  const last_s = expected ? Math.max(1, Math.round(expected)) : 0;
+  const beside = !last_s ? "" : waited > last_s + 1 ? `, longer than the ${last_s} s of its last start` : ` of about ${last_s} s`;
+  if (isOn) line.textContent = `It is waking: ${Math.round(waited)} s${beside}.${cost}`;
   else line.textContent = `It was asleep and woke within ${Math.max(1, last.waited_s)} s.${cost}`;
   line.title = model.start_usd ? `exactly $${model.start_usd}, at the list price, for a start as long as the last one` : "";
   bar.hidden = !isOn || !expected;
@@ -378,8 +381,8 @@ async function follow(column, node, begin) {
         let isFirst = true;
         for await (const news of Wire.events(response.body)) {
           if (isFirst) { node.said = Wire.blank(); isFirst = false; tries = 0; }
-          if (news.wake) running.get(node.id).wokenAt = performance.now();
           Wire.add(node.said, news);
+          if (news.wake?.length) woken(column, node);
           paint(column, node);
         }
       } catch (error) {
@@ -397,6 +400,12 @@ async function follow(column, node, begin) {
     keepNow();
   }
   spend(node);
+}
+
+function woken(column, node) {
+  running.get(node.id).wokenAt = performance.now();
+  if (state.choices[node.model]) state.choices[node.model].state = node.said.wake.at(-1).phase;
+  drawHead(column);
 }
 
 function fail(node, problem) {
@@ -424,7 +433,8 @@ function paintAll() {
 }
 
 function spend(node) {
-  const { receipt, state: outcome, problem } = node.said;
+  const { receipt, state: outcome, problem, wake } = node.said;
+  if (wake.length) refresh();
   by("spoken").textContent = problem ? problem.title : outcome === "done" ? `${choice(node.model).label} has answered: ${receipt?.tokens_out ?? 0} tokens` : "Stopped";
   const budget = receipt?.budget;
   if (!budget) return;
