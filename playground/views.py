@@ -170,6 +170,7 @@ def _page(request: HttpRequest, membership: Membership, *, status: int = 200, **
         "may_save": prompts.may_make(membership),
         "send_id": uuid4(),
         "version": version,
+        "system": answered["asked"]["system"] if "asked" in answered else version.system if version else "",
         "page": {
             "team": str(team.pk),
             "user": membership.user_id,

@@ -120,14 +120,18 @@ function drawTurns(column) {
   const turns = elementOf(column).querySelector(".turns"), path = Tree.path(column);
   const atEnd = turns.scrollHeight - turns.scrollTop - turns.clientHeight < 60;
   const made = path.map((node) => (node.role === "assistant" ? drawAnswer(column, node) : drawAsked(column, node)));
-  if (!made.length) {
-    const start = from("empty-template");
-    if (!page.mayCall) for (const one of start.querySelectorAll("[data-ask]")) one.disabled = true;
-    for (const one of start.querySelectorAll("[data-ask]")) one.addEventListener("click", () => { by("message").value = one.dataset.ask; ask(); });
-    made.push(start);
-  }
+  if (!made.length) made.push(column === state.columns[0] ? drawStart() : make("p", "start short muted", `${choice(column.model).label} answers the same here.`));
   turns.replaceChildren(...made);
   if (atEnd) turns.scrollTop = turns.scrollHeight;
+}
+
+function drawStart() {
+  const start = from("empty-template");
+  for (const one of start.querySelectorAll("[data-ask]")) {
+    one.disabled = !page.mayCall;
+    one.addEventListener("click", () => { by("message").value = one.dataset.ask; ask(); });
+  }
+  return start;
 }
 
 function drawAsked(column, node) {
