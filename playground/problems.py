@@ -18,7 +18,8 @@ class _Words:
 
 WORDS = {
     "insufficient_quota": _Words(
-        "The budget is spent", "Nothing was called. Whoever keeps the budgets can raise it.", "budget-list", "Budgets"
+        "The budget leaves no room", "Nothing was called. Whoever keeps the budgets can raise it.", "budget-list",
+        "Budgets",
     ),
     "provider_key_missing": _Words(
         "This provider has no key here", "Nothing was called. Pick another model, or ask an administrator to set one."
@@ -40,6 +41,8 @@ WORDS = {
     "not_found": _Words("It is not here", "It never reached the portal, or a day has passed. Ask again."),
     "signed_out": _Words("You are signed out", "Sign in again: this page keeps what stands in it.", "account_login",
                          "Sign in"),
+    "other_team": _Words("Another team would be billed", "Nothing was called. Load the page again to go on there, or "
+                         "change the team back."),
     "not_allowed": _Words("Not in your role"),
 }  # fmt: skip
 OTHERWISE = _Words("It was refused", "Change what it names, and ask again.")

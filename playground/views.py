@@ -63,10 +63,13 @@ async def ask(request: HttpRequest) -> HttpResponse:
 async def answer(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """Make the answer of a chat/completions body and stream it: objects of what is new, until one says it is over.
 
-    `Idempotency-Key`: the answer's id, a UUID. The same once more gives the same answer, and is billed once. What is
-    wrong with the request has OpenAI's shape; what goes wrong later is in the stream."""
+    `Idempotency-Key`: the answer's id, a UUID. The same once more gives the same answer, and is billed once. `X-Team`:
+    who the page believes is billed; nothing is called if that has changed in another window. What is wrong with the
+    request has OpenAI's shape; what goes wrong later is in the stream."""
     try:
         membership = await _caller_of(request)
+        if request.headers.get("x-team", str(membership.team_id)) != str(membership.team_id):
+            raise WireError(409, f"This browser has changed to {membership.team} since.", code="other_team")
         send = _send(membership, request.headers.get("idempotency-key", ""))
         raw = request.read(settings.GATEWAY_LARGEST_BODY + 1)
         if len(raw) > settings.GATEWAY_LARGEST_BODY:

@@ -94,6 +94,7 @@ function elementOf(column) { return by("columns").querySelector(`[data-column="$
 function drawHead(column) {
   const root = elementOf(column), model = choice(column.model), about = root.querySelector(".about");
   root.className = `column ${model.path}`;
+  root.querySelector(".turns").setAttribute("aria-label", `Conversation with ${model.label}`);
   root.querySelector(".picker b").textContent = model.label;
   root.querySelector(".picker").title = model.name;
   about.replaceChildren();
@@ -369,7 +370,7 @@ function answer(column, parent, parameters = checked()) {
   drawTurns(column);
   elementOf(column).querySelector(".turns").scrollTop = 1e9;
   keepNow();
-  follow(column, node, () => fetch(page.urls.answer, { method: "POST", headers: { "content-type": "application/json", "x-csrftoken": csrf, "idempotency-key": node.send }, body }));
+  follow(column, node, () => fetch(page.urls.answer, { method: "POST", headers: { "content-type": "application/json", "x-csrftoken": csrf, "idempotency-key": node.send, "x-team": page.team }, body }));
 }
 
 // Reads an answer to its end, over as many connections as that takes. Each tells it from its beginning.

@@ -13,6 +13,7 @@ from catalog.models import Hardware, Model
 from deployments import operations
 from gateway.models import Alias, AliasTarget
 from playground import prompts
+from playground.models import SentAnswer
 from playground.prompts import Content
 from tests.factories.accounts import MembershipFactory
 from tests.factories.catalog import load_starter
@@ -20,7 +21,7 @@ from tests.factories.catalog import load_starter
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def starter(db: None) -> None:
     load_starter()
 
@@ -37,13 +38,10 @@ def names(client: Client, query: str) -> dict[str, dict[str, object]]:
     return {one["name"]: one for one in found}
 
 
-def test_it_opens_with_the_models_that_its_address_names(client: Client, member: Membership) -> None:
-    page = client.get("/playground/?model=smollm2-135m-instruct&model=gpt-5.1").context["page"]
-    assert page["chosen"][0]["name"] == "smollm2-135m-instruct"
-    assert page["isAsked"]
-
-
+@pytest.mark.usefixtures("starter")
 def test_what_can_be_called_is_found_first_and_the_rest_says_why_not(client: Client, member: Membership) -> None:
+    page = client.get("/playground/?model=smollm2-135m-instruct&model=nobody/knows-it").context["page"]
+    assert [one["name"] for one in page["chosen"]] == ["smollm2-135m-instruct"]
     found = list(names(client, "q=").values())
     assert found[0]["name"] == "smollm2-135m-instruct"
     assert found[0]["why_not"] == ""
@@ -63,6 +61,7 @@ def test_a_teams_alias_is_found_by_its_team_alone(client: Client, member: Member
     assert names(stranger, "q=chat-main") == names(stranger, f"name={alias}") == {}
 
 
+@pytest.mark.usefixtures("starter")
 def test_the_page_asks_the_database_a_bounded_number_of_times(
     client: Client, member: Membership, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
@@ -88,6 +87,16 @@ def test_an_answer_needs_a_session_and_its_csrf_token() -> None:
     assert strict.post("/playground/answer", body, content_type="application/json").status_code == 403
 
 
+def test_a_page_of_another_team_than_the_browsers_bills_nobody(client: Client, member: Membership) -> None:
+    other = MembershipFactory(user=member.user)
+    body = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "x"}]}
+    answer = client.post(
+        "/playground/answer", body, content_type="application/json", headers={"x-team": str(other.team_id)}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "other_team")
+    assert not SentAnswer.objects.exists()
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.BILLING])
 def test_who_may_not_call_sees_the_page_and_why(client: Client, role: Role) -> None:
     client.force_login(MembershipFactory(role=role).user)
@@ -95,6 +104,19 @@ def test_who_may_not_call_sees_the_page_and_why(client: Client, role: Role) -> N
     assert f"Your role in this team, {role.value}, may look at the playground, not call models." in page
     answer = client.post("/playground/answer", "{}", content_type="application/json")
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed")
+    assert client.post("/playground/ask", {"model": "good", "message": "x"}).status_code == 403
+    assert not SentAnswer.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [({"message": " "}, "Write a message first."), ({"message": "x", "max_tokens": "many"}, "Max tokens is a number")],
+)
+def test_a_bad_form_is_answered_with_its_reason(
+    client: Client, member: Membership, form: dict[str, str], reason: str
+) -> None:
+    page = client.post("/playground/ask", {"model": "good", **form})
+    assert (page.status_code, reason in page.content.decode()) == (400, True)
 
 
 def test_a_bad_body_has_openais_error_shape_and_plain_words(client: Client, member: Membership) -> None:
