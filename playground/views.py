@@ -52,7 +52,7 @@ async def ask(request: HttpRequest) -> HttpResponse:
         _check_role(membership)
         send = _send(membership, form["send_id"])
         body = _body_of(request)
-        runtime = await _begun(membership, send, body, orjson.dumps(body))
+        runtime = await _begun(request, membership, send, body, orjson.dumps(body))
     except WireError as error:
         return await page(request, membership, asked=form, problem=error.message, status=error.status)
     said = await answering.whole(runtime, send)
@@ -68,14 +68,12 @@ async def answer(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     request has OpenAI's shape; what goes wrong later is in the stream."""
     try:
         membership = await _caller_of(request)
-        if request.headers.get("x-team", str(membership.team_id)) != str(membership.team_id):
-            raise WireError(409, f"This browser has changed to {membership.team} since.", code="other_team")
         send = _send(membership, request.headers.get("idempotency-key", ""))
         raw = request.read(settings.GATEWAY_LARGEST_BODY + 1)
         if len(raw) > settings.GATEWAY_LARGEST_BODY:
             text = f"The conversation and its pictures are larger than {settings.GATEWAY_LARGEST_BODY} bytes."
             raise WireError(413, text, code="request_too_large")
-        runtime = await _begun(membership, send, parse(raw), raw)
+        runtime = await _begun(request, membership, send, parse(raw), raw)
     except WireError as error:
         return _error(error)
     return _streamed(answering.follow(runtime, send))
@@ -133,8 +131,11 @@ def schema_check(request: TeamRequest) -> JsonResponse:
         )
 
 
-async def _begun(membership: Membership, send: Send, body: dict[str, Any], raw: bytes) -> Runtime:
-    """The answer is on its way, or was already. Raises WireError for a body that is none before anything is kept."""
+async def _begun(request: HttpRequest, membership: Membership, send: Send, body: dict[str, Any], raw: bytes) -> Runtime:
+    """The answer is on its way, or was already. Raises WireError for a body that is none, and for a page of another
+    team, before anything is kept."""
+    if request.headers.get("x-team", str(membership.team_id)) != str(membership.team_id):
+        raise WireError(409, f"This browser has changed to {membership.team} since.", code="other_team")
     with understood():
         SURFACES["chat"].check(body)
     runtime = await runtime_for_this_loop()
