@@ -58,7 +58,7 @@ function keepNow() {
   state.system = by("system").value;
   state.raw = fields.raw();
   state.message = by("message").value;
-  const names = new Set(state.columns.map((column) => column.model));
+  const names = new Set(state.columns.flatMap((column) => [column.model, ...Object.values(column.nodes).map((node) => node.model)]));
   state.choices = Object.fromEntries(Object.entries(state.choices).filter(([name]) => names.has(name)));
   if (!store.write(state)) say("This tab can't keep all of it: after a reload the pictures are missing.");
 }
@@ -819,7 +819,8 @@ function begin() {
     by("tongues").append(tab);
   }
   by("keys-on").checked = localStorage.getItem("playground:keys") !== "off";
-  const isReload = performance.getEntriesByType("navigation")[0]?.type === "reload";
+  // Also on the way back from another page: what stood here stands here again.
+  const isReload = performance.getEntriesByType("navigation")[0]?.type !== "navigate";
   const before = store.read(), asksAnew = (page.isAsked || page.prompt) && !isReload;
   if (before?.columns?.length) {
     state = { ...state, ...before };
