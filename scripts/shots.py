@@ -18,6 +18,7 @@ PAGES = {
     "deployments": "/deployments/",
     "prompt-set-new": "/deployments/prompt-sets/new/",
     "playground": "/playground/?model=smollm2-135m-instruct",
+    "prompts": "/playground/prompts/",
     "costs": "/billing/",
     "upload": "/weights/upload",
     "weights": "/weights/",
