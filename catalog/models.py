@@ -9,6 +9,12 @@ from django.utils import timezone
 
 from accounts.models import Team
 from catalog.errors import IllegalMove
+from catalog.licensing.models import (  # noqa: F401 - tables of this app, kept beside their work
+    LicenceAgreement,
+    LicencePolicy,
+    LicenceRule,
+    LicensedUse,
+)
 from catalog.lifecycle import IN_MOTION, MOVES, Reason, Status
 from catalog.uploads.models import Draft, Upload  # noqa: F401 - tables of this app, kept beside their work
 
@@ -22,6 +28,9 @@ class Licence(models.Model):
     url = models.URLField(blank=True)
     commercial_use = models.BooleanField(null=True, help_text="None: the text sets conditions; read it.")
     note = models.CharField(max_length=300, blank=True, help_text="The conditions in plain words.")
+    text = models.TextField(
+        blank=True, help_text="Its whole text, if it is at hand: what teams agree to. A changed one asks them again."
+    )
 
     def __str__(self) -> str:
         return self.spdx_id or self.name

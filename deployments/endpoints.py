@@ -9,6 +9,8 @@ from django.db.models import F, OuterRef, Prefetch, Subquery
 from django.utils import timezone
 
 from accounts import sealing
+from catalog.licensing import stating
+from catalog.licensing.policy import Terms
 from deployments import loads
 from deployments.lifecycle import SERVING, Status
 from deployments.models import Deployment, Replica
@@ -44,6 +46,7 @@ class Endpoint:
     hold_s: int | None
     max_replicas: int = 1
     target_concurrency: int = 1
+    terms: tuple[Terms, ...] = ()
 
     def is_crowded(self, calls: Mapping[str, int], waiting: Mapping[UUID, int]) -> bool:
         """More calls than its replicas are for, and it may have more of them."""
@@ -62,7 +65,11 @@ def live_endpoints() -> list[Endpoint]:
     live = Prefetch("replicas", taking, to_attr="live_replicas")
     started = Replica.objects.filter(deployment=OuterRef("pk"), ready_at__isnull=False).order_by("-ready_at")
     last_start = started.annotate(took=F("ready_at") - F("started_at")).values("took")[:1]
-    rows = Deployment.objects.unsettled().select_related("team", "model").prefetch_related(live)
+    rows = (
+        Deployment.objects.unsettled()
+        .select_related("team", "model", *(f"weights__{name}" for name in stating.OF_WEIGHTS))
+        .prefetch_related(live)
+    )
     return [_endpoint(row, row.live_replicas) for row in rows.annotate(last_start=Subquery(last_start))]
 
 
@@ -98,4 +105,5 @@ def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
         hold_s=row.hold_s,
         max_replicas=row.max_replicas,
         target_concurrency=row.target_concurrency,
+        terms=stating.of_weights(row.weights),
     )

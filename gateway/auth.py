@@ -8,6 +8,8 @@ from django.conf import settings
 
 from accounts import keys
 from accounts.models import ApiKey, Team
+from catalog.licensing import agreements
+from catalog.licensing.policy import Policy
 from gateway.contents import is_on
 from gateway.errors import invalid_api_key
 from gateway.limits import Rule
@@ -21,7 +23,8 @@ MOST_REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`rules` are the limits that its calls count against; `keeps_prompts`: its team wants them in its request log."""
+    """`rules` are the limits that its calls count against; `keeps_prompts`: its team wants them in its request log;
+    `policy` says which licences its team may use for what."""
 
     team_id: UUID
     team_slug: str
@@ -30,6 +33,7 @@ class Caller:
     api_key_id: UUID | None = None
     rules: tuple[Rule, ...] = field(default=())
     keeps_prompts: bool = False
+    policy: Policy = field(default_factory=Policy)
 
 
 class Doorkeeper:
@@ -60,7 +64,7 @@ class Doorkeeper:
 
 def session_caller(team: Team) -> Caller:
     """Somebody of the team in the browser, where there is no key; the team's own limits hold."""
-    return Caller(team.pk, team.slug, team.time_zone, "playground", rules=_rules(team, None), keeps_prompts=is_on(team))
+    return _caller(team, "playground", None)
 
 
 def _key_in(headers: dict[bytes, bytes]) -> str:
@@ -75,9 +79,20 @@ def _look_up(text: str) -> Caller | None:
     if key is None:
         return None
     keys.touch(key)
-    team = key.team
-    name = f"{key.name} ({key.prefix})"
-    return Caller(team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key), is_on(team))
+    return _caller(key.team, f"{key.name} ({key.prefix})", key)
+
+
+def _caller(team: Team, name: str, key: ApiKey | None) -> Caller:
+    return Caller(
+        team.pk,
+        team.slug,
+        team.time_zone,
+        name,
+        key.pk if key else None,
+        _rules(team, key),
+        is_on(team),
+        agreements.policy_of(team.pk),
+    )
 
 
 def _rules(team: Team, key: ApiKey | None) -> tuple[Rule, ...]:
