@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from itertools import pairwise
 
 import pytest
 from django.core.management import call_command
@@ -37,7 +38,7 @@ def test_the_same_seed_makes_the_same_work_and_it_has_a_rhythm() -> None:
     assert all(use.ended_at <= UNTIL and use.tokens_in > 0 for use in found)
     for engine in ENGINES:
         lives = list(rhythm.lives(engine, calendar))
-        assert all(one.exited_at < two.started_at for one, two in zip(lives, lives[1:], strict=False))
+        assert all(one.exited_at < two.started_at for one, two in pairwise(lives))
         for life in lives:
             for use in rhythm.calls_within(engine, life, calendar):
                 assert life.ready_at <= use.at < life.exited_at
