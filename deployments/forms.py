@@ -23,7 +23,7 @@ class DeployForm(EngineForm):
     revision = forms.ChoiceField(label="Version", required=False)
     hardware = forms.ChoiceField(widget=forms.RadioSelect)
     use = forms.ChoiceField(
-        label="What it is for", required=False, choices=[(use, f"{use.label}: {USES[use]}") for use in Use]
+        label="Use", required=False, choices=[(use, f"{use.label}: {USES[use]}") for use in Use]
     )
     min_replicas = forms.IntegerField(
         label="Fewest replicas", required=False, min_value=0, max_value=MOST_REPLICAS, initial=0,

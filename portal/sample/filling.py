@@ -43,6 +43,7 @@ STRETCHES = 40
 LOGGED_DAYS = 3
 NEAR = Decimal("0.85")
 """How much of its budget the team has spent: near enough to be warned of it."""
+LEAST_BUDGET = Decimal(10)
 MADE_UP = {"l4": Decimal("0.80") / 3600, "cpu-small": Decimal("0.036") / 3600}
 PICO = Decimal("1e-12")
 EXPIRES = timedelta(days=5)
@@ -260,10 +261,11 @@ def _touch_keys(keys: dict[str, ApiKey], pairs: list[Pair], until: datetime) -> 
 def _cap(team: Team, until: datetime) -> None:
     """A monthly budget that is nearly spent, set last: the past is let in whatever it cost. Nobody is mailed."""
     spent = usage.month(team, now=until).total
-    usd = Decimal(max(10, 5 * math.ceil(spent / NEAR / 5)))
-    budgets.set_monthly(team, usd)
-    Budget.objects.filter(team=team).update(alert_percents=[])
+    budgets.set_monthly(team, LEAST_BUDGET)
     credits.refresh(team, now=until)
+    budget = Budget.objects.get(team=team)
+    budgets.set_monthly(team, max(LEAST_BUDGET, Decimal(math.ceil(spent / NEAR - budget.credit_usd))))
+    Budget.objects.filter(team=team).update(alert_percents=[])
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
