@@ -22,9 +22,7 @@ class DeployForm(EngineForm):
     name = forms.CharField(max_length=60, required=False)
     revision = forms.ChoiceField(label="Version", required=False)
     hardware = forms.ChoiceField(widget=forms.RadioSelect)
-    use = forms.ChoiceField(
-        label="Use", required=False, choices=[(use, f"{use.label}: {USES[use]}") for use in Use]
-    )
+    use = forms.ChoiceField(label="Use", required=False, choices=[(use, f"{use.label}: {USES[use]}") for use in Use])
     min_replicas = forms.IntegerField(
         label="Fewest replicas", required=False, min_value=0, max_value=MOST_REPLICAS, initial=0,
         help_text="0: it sleeps when idle, and costs nothing.",
