@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.db import transaction
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import permissions, serializers, status
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
@@ -56,6 +56,11 @@ class StandingSerializer(serializers.Serializer[Any]):
     allowed = serializers.BooleanField(help_text="Whether it can be used so now.")
 
 
+class AskedSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(max_length=100, help_text="Its slug.")
+    use = serializers.ChoiceField(Use.choices, required=False, help_text="Left out: the team's default.")
+
+
 class AgreementSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField(read_only=True)
     model = serializers.CharField(max_length=100, help_text="The model's slug.")
@@ -90,20 +95,15 @@ class PolicySerializer(serializers.Serializer[Any]):
 
 class LicencesView(APIView):
     @extend_schema(
-        responses=StandingSerializer(many=True),
-        parameters=[
-            OpenApiParameter("model", str, required=True, description="Its slug."),
-            OpenApiParameter("use", str, enum=Use.values, description="Left out: the team's default."),
-        ],
-        operation_id="licences_of_a_model",
+        responses=StandingSerializer(many=True), parameters=[AskedSerializer], operation_id="licences_of_a_model"
     )
     def get(self, request: Request) -> Response:
+        asked = AskedSerializer(data=request.query_params)
+        asked.is_valid(raise_exception=True)
         team = team_of(request)
         policy = agreements.policy_of(team.pk)
-        use = request.query_params.get("use", "") or policy.default_use
-        if use not in Use.values:
-            raise ValidationError({"use": [f"One of {', '.join(Use.values)}."]})
-        model = _model(team, request.query_params.get("model", ""))
+        use = asked.validated_data.get("use") or policy.default_use
+        model = _model(team, asked.validated_data["model"])
         return Response([_standing(one) for one in agreements.standings(policy, stating.all_of(model), use)])
 
 

@@ -73,7 +73,7 @@ def policy(request: TeamRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def agree(request: TeamRequest) -> HttpResponse:
     """What a model's licences ask of the team for a use; a POST agrees to what was ticked, if it still stands so."""
-    model = get_object_or_404(library.visible_to(request.team), slug=request.GET.get("model", ""))
+    model = get_object_or_404(library.visible_to(request.team), slug=request.GET.get("model", "").replace("\0", ""))
     found = agreements.policy_of(request.team.pk)
     use = request.GET.get("use", "")
     use = use if use in Use.values else found.default_use
@@ -118,6 +118,8 @@ def _agree(request: TeamRequest, model: Model, found: Policy, use: str) -> None:
 def _save(request: TeamRequest) -> bool:
     """Whether anything was different."""
     data, team, actor = request.POST, request.team, request.user.email
+    if any("\0" in name or "\0" in data[name] for name in data):
+        raise BadPolicy("rules", "There are characters in it that no text has.")
     before = agreements.policy_of(team.pk)
     wished = {}
     for name in data:

@@ -172,8 +172,8 @@ class Home:
         return self.done < len(self.steps)
 
 
-def of(team: Team, *, is_staff: bool, looked: bool) -> Home:
-    now = timezone.now()
+def of(team: Team, *, is_staff: bool, looked: bool, now: datetime | None = None) -> Home:
+    now = now or timezone.now()
     running = _running(team, now)
     standings = budgets.standings(team, now=now)
     signals = _signals(team, now, is_staff=is_staff)

@@ -176,11 +176,20 @@ def test_a_policy_of_what_does_not_exist_changes_nothing(client: Client, member:
         {"default_use": "product", "rule|kind:unknown|resale": "perhaps"},
         {"default_use": "product", "other_name": "no-such-model", "other_use": "resale"},
         {"default_use": "art"},
+        {"default_use": "product", "use|x\0": "resale"},
     ):
         assert client.post("/licences/", form).status_code == 400
     assert agreements.policy_of(member.team.pk).default_use == "internal"
     _, key = keys.issue(member.team, name="k")
     assert send(client, key, "PATCH", "licences/policy", {"default_use": "resale"}).status_code == 403
+
+
+def test_odd_names_are_not_found_and_no_failure(client: Client, member: Membership) -> None:
+    _, key = keys.issue(member.team, name="k")
+    for odd in ("%00", "x" * 300, "", "%ff"):
+        assert client.get(f"/licences/agree/?model={odd}").status_code == 404
+        assert send(client, key, "GET", f"licences?model={odd}").status_code == 400
+    assert send(client, key, "GET", "licences?model=smollm2-135m-instruct&use=art").status_code == 400
 
 
 def test_another_teams_own_model_has_no_agree_page(client: Client, member: Membership) -> None:
@@ -210,6 +219,7 @@ def test_a_call_is_refused_before_the_provider_until_the_team_agrees(gateway: Ga
     assert (refused.status_code, error["code"], error["param"]) == (403, "licence_not_agreed", "model")
     assert "Llama Community" in error["message"]
     assert "/licences/agree/?model=good&use=internal" in error["message"]
+    assert call(gateway, "good", stream=stream).status_code == 403  # also from what is remembered
     assert (gateway.provider.calls, Reservation.objects.count(), UsageEvent.objects.count()) == ([], 0, 0)
     (terms,) = stating.all_of(Model.objects.get(slug="good"))
     agreements.agree(gateway.team, terms, use="internal", model="good", actor="a")

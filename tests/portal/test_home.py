@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import keys
-from accounts.models import Membership, Role
+from accounts.models import Membership, Role, Team
 from billing import budgets
 from catalog.licensing import agreements, stating
 from catalog.lifecycle import Status as WeightsStatus
@@ -20,6 +20,7 @@ from catalog.uploads.models import Draft
 from deployments import operations
 from deployments.models import Deployment, Replica
 from gateway.models import RequestRecord
+from portal import home as homes
 from portal.sample.filling import fill
 from tests.factories.accounts import MembershipFactory
 from tests.factories.billing import billed
@@ -123,6 +124,16 @@ def test_today_and_the_month_are_split_by_path_by_the_teams_clock(client: Client
     spent = client.get("/").context["home"].spent
     assert spent.shares == pytest.approx((100 / 6, 200 / 6, 0))
     assert spent.budget.left == Decimal("0.06")
+
+
+def test_a_day_begins_by_the_teams_clock(client: Client, member: Membership) -> None:
+    Team.objects.update(time_zone="Europe/Berlin")
+    team = Team.objects.get()
+    for hour in (22, 23):  # half past eleven on the 9th, and half an hour after midnight on the 10th
+        billed(team, {"tokens.input": 1_000_000}, started_at=datetime(2026, 11, 9, hour, 30, tzinfo=UTC))
+    now = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    spent = homes.of(team, is_staff=False, looked=False, now=now).spent
+    assert (spent.today, spent.month, spent.days_left) == (Decimal("0.02"), Decimal("0.04"), 21)
 
 
 def test_a_budget_that_is_nearly_spent_and_one_that_is_are_told(client: Client, member: Membership) -> None:
