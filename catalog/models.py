@@ -13,6 +13,7 @@ from catalog.licensing.models import (  # noqa: F401 - tables of this app, kept 
     LicenceAgreement,
     LicencePolicy,
     LicenceRule,
+    LicenceText,
     LicensedUse,
 )
 from catalog.lifecycle import IN_MOTION, MOVES, Reason, Status
@@ -28,8 +29,8 @@ class Licence(models.Model):
     url = models.URLField(blank=True)
     commercial_use = models.BooleanField(null=True, help_text="None: the text sets conditions; read it.")
     note = models.CharField(max_length=300, blank=True, help_text="The conditions in plain words.")
-    text = models.TextField(
-        blank=True, help_text="Its whole text, if it is at hand: what teams agree to. A changed one asks them again."
+    text_sha256 = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Of its whole text, where that is at hand (LicenceText)."
     )
 
     def __str__(self) -> str:

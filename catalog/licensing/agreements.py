@@ -9,6 +9,7 @@ from django.db.models import Value
 from accounts import audit
 from accounts.models import Team
 from catalog.errors import BadPolicy, LicenceRefused
+from catalog.licensing import stating
 from catalog.licensing.models import LicenceAgreement, LicencePolicy, LicenceRule, LicensedUse
 from catalog.licensing.policy import Kind, Policy, Standing, Terms, Use, Verdict, of_kind
 from catalog.models import Licence
@@ -49,7 +50,8 @@ def require(team: Team, terms: Iterable[Terms], *, use: str, model: str) -> None
 
 
 def standings(policy: Policy, terms: Iterable[Terms], use: str) -> list[Standing]:
-    return [policy.standing(one, use) for one in terms]
+    """Each as a page shows it, with its text."""
+    return [policy.standing(stating.with_text(one), use) for one in terms]
 
 
 def agree(team: Team, terms: Terms, *, use: str, model: str, actor: str) -> LicenceAgreement:
@@ -62,7 +64,7 @@ def agree(team: Team, terms: Terms, *, use: str, model: str, actor: str) -> Lice
             text_sha256=terms.sha256,
             defaults={
                 "licence_name": terms.name[:120],
-                "text": terms.text,
+                "text": stating.with_text(terms).text,
                 "url": terms.url,
                 "model": model,
                 "agreed_by": actor,

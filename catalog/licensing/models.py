@@ -1,11 +1,39 @@
 """What a team has decided about licences, and what it has agreed to. Agreements are append-only: Postgres refuses
 UPDATE and DELETE."""
 
-from django.db import models
+import hashlib
+from typing import Any
+
+from django.db import models, transaction
 from django.utils import timezone
 
 from accounts.models import Team
 from catalog.licensing.policy import Use, Verdict
+
+
+class LicenceText(models.Model):
+    """A licence's whole text, kept apart from its row, which is read far more often. What teams agree to: with another
+    text they are asked again."""
+
+    licence = models.OneToOneField("catalog.Licence", on_delete=models.CASCADE, primary_key=True, related_name="whole")
+    text = models.TextField()
+
+    def __str__(self) -> str:
+        return f"the text of {self.licence_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            self._tell(hashlib.sha256(self.text.encode()).hexdigest())
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            self._tell("")
+            return super().delete(*args, **kwargs)
+
+    def _tell(self, sha256: str) -> None:
+        type(self.licence).objects.filter(pk=self.licence_id).update(text_sha256=sha256)
+        self.licence.text_sha256 = sha256
 
 
 class LicencePolicy(models.Model):

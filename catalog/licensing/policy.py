@@ -77,8 +77,8 @@ DEFAULTS: Mapping[str, Mapping[str, Verdict]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What would be agreed to. `sha256` is of the text where it is at hand, else of the statement (`text`): another
-    text is other terms, even under the same name."""
+    """What would be agreed to. `sha256` is of the whole text where it is at hand (`is_whole`), else of the statement:
+    another text is other terms, even under the same name. `text` is that statement; stating.with_text adds the whole."""
 
     licence: str
     name: str
@@ -163,11 +163,14 @@ class Policy:
 
     def use_of(self, *names: str) -> str:
         """What the first of these names that was given a use is used for; else the team's default."""
+        if not self.uses:
+            return self.default_use
         return next((self.uses[name] for name in names if name in self.uses), self.default_use)
 
     def verdict(self, terms: Terms, use: str) -> Verdict:
         """The licence's own rule, else its kind's, else the default of its kind."""
-        said = self.rules.get((terms.licence, use)) or self.rules.get((of_kind(terms.kind), use))
+        rules = self.rules
+        said = rules and (rules.get((terms.licence, use)) or rules.get((of_kind(terms.kind), use)))
         return Verdict(said) if said else DEFAULTS[terms.kind][use]
 
     def is_open(self, terms: Iterable[Terms], use: str) -> bool:

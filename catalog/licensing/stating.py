@@ -3,8 +3,9 @@
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from catalog.licensing.models import LicenceText
 from catalog.licensing.policy import UNREAD, Kind, Terms
 from catalog.models import Licence, Model, Offer, Weights
 
@@ -46,6 +47,13 @@ def of_licence(licence: Licence, *, is_closed: bool) -> Terms:
     return _terms(_facts(licence), Kind.PROVIDER if is_closed else _kind(licence), "", "")
 
 
+def with_text(terms: Terms) -> Terms:
+    """The same, with the whole text where that is what is agreed to: for showing it."""
+    if not terms.is_whole:
+        return terms
+    return replace(terms, text=LicenceText.objects.get(licence=terms.licence).text)
+
+
 def _of_one(row: Weights) -> Terms:
     licence = row.licence or row.model.licence
     if licence.slug in UNREAD and row.source_kind == Weights.SourceKind.UPLOAD:
@@ -73,12 +81,18 @@ class _Facts:
     url: str
     commercial_use: bool | None
     note: str
-    text: str
+    text_sha256: str
 
 
 def _facts(licence: Licence) -> _Facts:
     return _Facts(
-        licence.slug, licence.spdx_id, licence.name, licence.url, licence.commercial_use, licence.note, licence.text
+        licence.slug,
+        licence.spdx_id,
+        licence.name,
+        licence.url,
+        licence.commercial_use,
+        licence.note,
+        licence.text_sha256,
     )
 
 
@@ -86,17 +100,17 @@ def _facts(licence: Licence) -> _Facts:
 def _terms(facts: _Facts, kind: str, said: str, page: str) -> Terms:
     """Made once: a gateway asks for all of them every few seconds."""
     stated = asdict(facts)
-    text = stated.pop("text")
+    whole = stated.pop("text_sha256")
     if said or page:
         stated |= {"called": said, "read_at": page}
-    agreed_to = text or json.dumps(stated, sort_keys=True, ensure_ascii=False)
+    statement = json.dumps(stated, sort_keys=True, ensure_ascii=False)
     return Terms(
         licence=facts.licence,
         name=f"{facts.name}: {said}" if said else facts.name,
         kind=kind,
         words=facts.note,
         url=facts.url or (page if page.startswith("https://") else ""),
-        text=agreed_to,
-        sha256=hashlib.sha256(agreed_to.encode()).hexdigest(),
-        is_whole=bool(text),
+        text="" if whole else statement,
+        sha256=whole or hashlib.sha256(statement.encode()).hexdigest(),
+        is_whole=bool(whole),
     )

@@ -1,12 +1,13 @@
 """Licence x use -> allow, ask or deny: the table, a team's own rules, and what an agreement is to."""
 
+import hashlib
 import itertools
 
 import pytest
 from django.db import IntegrityError, transaction
 
 from catalog.licensing import agreements, stating
-from catalog.licensing.models import LicenceAgreement
+from catalog.licensing.models import LicenceAgreement, LicenceText
 from catalog.licensing.policy import DEFAULTS, Kind, Policy, Terms, Use, Verdict, of_kind
 from catalog.models import Licence, Weights
 from tests.factories.accounts import TeamFactory
@@ -119,10 +120,15 @@ def test_terms_change_with_the_licences_text_and_with_the_weights_licence() -> N
     smollm2()
     weights = Weights.objects.get()
     (before,) = stating.of_weights(weights)
-    Licence.objects.update(text="The whole text.")
+    LicenceText(licence=Licence.objects.get(), text="The whole text.").save()
     (whole,) = stating.of_weights(Weights.objects.get())
-    assert (before.is_whole, whole.is_whole, whole.text) == (False, True, "The whole text.")
-    assert before.sha256 != whole.sha256
+    assert (before.is_whole, whole.is_whole, whole.text) == (False, True, "")
+    assert stating.with_text(whole).text == "The whole text."
+    assert whole.sha256 == hashlib.sha256(b"The whole text.").hexdigest() != before.sha256
+    row = agreements.agree(TeamFactory(), whole, use="internal", model="m", actor="a")
+    assert row.text == "The whole text."
+    LicenceText.objects.get().delete()
+    assert stating.of_weights(Weights.objects.get()) == (before,)
     weights.licence = Licence.objects.create(slug="nc", name="NC", commercial_use=False)
     assert [(one.licence, one.kind) for one in stating.of_weights(weights)] == [("nc", "noncommercial")]
 

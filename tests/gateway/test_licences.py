@@ -11,7 +11,7 @@ from accounts import keys
 from accounts.models import Membership, Role
 from billing.models import Reservation, UsageEvent
 from catalog.licensing import agreements, stating
-from catalog.licensing.models import LicenceAgreement
+from catalog.licensing.models import LicenceAgreement, LicenceText
 from catalog.models import Licence, Model
 from deployments import operations
 from deployments.models import Deployment, Replica
@@ -65,7 +65,7 @@ def test_a_deployment_is_refused_until_somebody_agrees_and_then_it_is_made(clien
 
 def test_a_tick_for_another_use_or_another_text_is_no_agreement(client: Client, member: Membership) -> None:
     (shown,) = client.get(DEPLOY).context["licences"]
-    Licence.objects.update(text="Now there is a text.")
+    LicenceText(licence=Licence.objects.get(), text="Now there is a text.").save()
     assert client.post(DEPLOY, {"hardware": "cpu-small", "agree": shown.key}).status_code == 400
     (shown,) = client.get(DEPLOY).context["licences"]
     assert client.post(DEPLOY, {"hardware": "cpu-small", "use": "resale", "agree": shown.key}).status_code == 400

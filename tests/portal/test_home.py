@@ -14,6 +14,7 @@ from accounts import keys
 from accounts.models import Membership, Role, Team
 from billing import budgets
 from catalog.licensing import agreements, stating
+from catalog.licensing.models import LicenceText
 from catalog.lifecycle import Status as WeightsStatus
 from catalog.models import Licence, Model, Provider, Weights
 from catalog.uploads.models import Draft
@@ -170,7 +171,7 @@ def test_each_concern_leads_to_what_mends_it(client: Client, member: Membership)
     (terms,) = stating.of_weights(Weights.objects.get(version=1))
     agreements.agree(member.team, terms, use="internal", model=model.slug, actor="a")
     assert not any("licence" in title for title in titles(client))
-    Licence.objects.update(text="Other words.")
+    LicenceText(licence=Licence.objects.get(), text="Other words.").save()
     assert f"The licence of {slug}/mine has changed" in titles(client)
 
 
