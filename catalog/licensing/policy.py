@@ -78,7 +78,7 @@ DEFAULTS: Mapping[str, Mapping[str, Verdict]] = MappingProxyType(
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What would be agreed to. `sha256` is of the whole text where it is at hand (`is_whole`), else of the statement:
-    another text is other terms, even under the same name. `text` is that statement; stating.with_text adds the whole."""
+    another text is other terms, even under the same name. `text` is that statement; stating.with_text adds a whole."""
 
     licence: str
     name: str
