@@ -3,6 +3,7 @@
 AccountError
     UnknownTeam   no team has this slug
     UnknownKey    no key has this prefix
+    NameTaken     a team that may not be touched has this name
 """
 
 
@@ -15,4 +16,8 @@ class UnknownTeam(AccountError):
 
 
 class UnknownKey(AccountError):
+    pass
+
+
+class NameTaken(AccountError):
     pass

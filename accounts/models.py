@@ -52,6 +52,7 @@ class Team(models.Model):
     name = models.CharField(max_length=80)
     time_zone = models.CharField(max_length=64, default="UTC", help_text="IANA name; a bill's days begin in it.")
     is_platform = models.BooleanField(default=False, help_text="The portal's own team: what it runs is sold to all.")
+    is_sample = models.BooleanField(default=False, help_text="Made up, to be looked at: every page says so.")
     created_at = models.DateTimeField(auto_now_add=True)
     members = models.ManyToManyField(User, through="Membership", related_name="teams")
 

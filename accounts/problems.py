@@ -8,7 +8,7 @@ from rest_framework.views import exception_handler
 
 
 def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
-    """RFC 9457: {type, title, status, detail, errors?} as application/problem+json."""
+    """RFC 9457: {type, title, status, detail, errors?} as application/problem+json, and the error's `more`."""
     response = exception_handler(error, context)
     if response is None:
         return None
@@ -24,6 +24,7 @@ def problem_details(error: Exception, context: dict[str, Any]) -> Response | Non
         body["code"] = code
     if not detail:
         body["errors"] = data
+    body |= getattr(error, "more", {})
     response.data = body
     response.content_type = "application/problem+json"
     return response

@@ -47,9 +47,10 @@ class Line:
 
 
 def close_due(*, now: datetime) -> Iterator[Invoice | NotYet]:
-    """Close every month of every team whose grace is over; what was issued, and what could not be, with its reason."""
+    """Close every month of every team whose grace is over; what was issued, and what could not be, with its reason. A
+    sample team's are left alone: invoices' numbers are for what somebody pays."""
     upto = 0
-    for team in Team.objects.order_by("slug"):
+    for team in Team.objects.filter(is_sample=False).order_by("slug"):
         for month in open_months(team, now=now):
             upto = upto or watermark()
             try:

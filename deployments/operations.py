@@ -13,6 +13,7 @@ from accounts import audit
 from accounts.models import Team
 from billing import budgets
 from billing.budgets import Ask
+from catalog.licensing import agreements
 from catalog.models import Hardware, Model, Offer, Provider
 from deployments import acting, news, preparing
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
@@ -45,15 +46,26 @@ def deploy(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     adapters: Iterable[str] = (),
+    use: str = "",
     **numbers: Any,
 ) -> Deployment:
-    """Write the wish for an endpoint TEAM/NAME and ring for a worker. `numbers` are those of ELASTIC.
+    """Write the wish for an endpoint TEAM/NAME and ring for a worker. `numbers` are those of ELASTIC; `use` is what it
+    is for, empty: what the team's licence policy says.
 
-    Raises NotDeployable, NameTaken, BadName or BadOption, each with a text that says what to do.
+    Raises NotDeployable (Unlicensed: nobody has agreed to its licence, or it is denied), NameTaken, BadName or
+    BadOption, each with a text that says what to do.
     """
     given: dict[str, Any] = {"options": options or {}, "env": env or {}, "secrets": secrets or {}}
     wish = check(
-        team, model=model, hardware=hardware, name=name, revision=revision, adapters=tuple(adapters), **given, **numbers
+        team,
+        model=model,
+        hardware=hardware,
+        name=name,
+        revision=revision,
+        adapters=tuple(adapters),
+        use=use,
+        **given,
+        **numbers,
     )
     try:
         with transaction.atomic():
@@ -70,6 +82,7 @@ def deploy(
                 **wish.numbers,
             )
             acting.record_birth(deployment, wish.what, actor=actor)
+            agreements.set_use(team, deployment.endpoint_model, wish.use, actor=actor)
             audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
             ring(deployment.pk)
     except IntegrityError as error:
@@ -84,6 +97,7 @@ class Wish:
     name: str
     what: What
     numbers: dict[str, Any]
+    use: str
     name_is_taken: bool = False
 
     @property
@@ -106,6 +120,7 @@ def check(
     env: Mapping[str, str],
     secrets: Mapping[str, str],
     adapters: Iterable[str] = (),
+    use: str = "",
     **numbers: Any,
 ) -> Wish:
     """All that `deploy` checks before it writes, and what would then run. Raises what `deploy` raises."""
@@ -120,12 +135,14 @@ def check(
         secrets=secrets,
         adapters=adapters,
     )
+    use = use or agreements.policy_of(team.pk).default_use
+    preparing.check_licence(team, found.loaded, use=use)
     numbers = FIRST_NUMBERS | numbers
     numbers["target_concurrency"] = numbers["target_concurrency"] or found.options["slots"]
     check_numbers(**numbers)
     chosen = _name_for(team, name, model)
     taken = Deployment.objects.unsettled().of(team).filter(name=chosen).exists()
-    return Wish(chosen, found, numbers, name_is_taken=taken)
+    return Wish(chosen, found, numbers, use, name_is_taken=taken)
 
 
 def stop(deployment: Deployment, *, actor: str) -> None:

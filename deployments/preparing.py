@@ -15,12 +15,15 @@ from django.conf import settings
 from accounts.models import Team
 from billing import pricing
 from catalog import facts, measurements, offers
+from catalog.errors import LicenceRefused
+from catalog.licensing import agreements, stating
+from catalog.licensing.policy import Terms
 from catalog.lifecycle import WORKED_ON
 from catalog.lifecycle import Status as WeightsStatus
 from catalog.models import Hardware, Measurement, Model, Weights
 from deployments import engines, environment, sizing
 from deployments.engines import Adapter, Engine, Job, Load, Place
-from deployments.errors import BadOption, NotDeployable
+from deployments.errors import BadOption, NotDeployable, Unlicensed
 from deployments.models import Replica, Version
 from deployments.sizing import Estimate, Fit, Shape
 
@@ -57,6 +60,11 @@ class Loaded:
     @property
     def engine(self) -> Engine:
         return engines.choose(self.engine_name)
+
+    @property
+    def terms(self) -> tuple[Terms, ...]:
+        """Under which licences all of it may be run."""
+        return stating.of_weights(self.chosen, self.base, *(one.weights for one in self.adapters))
 
     @property
     def extra(self) -> tuple[Applied, ...]:
@@ -132,6 +140,14 @@ def what(
     if site.fit == Fit.NO:
         raise NotDeployable(f"{hardware.name}: {site.why_not}")
     return What(loaded, hardware, checked, dict(env), dict(secrets))
+
+
+def check_licence(team: Team, loaded: Loaded, *, use: str) -> None:
+    """Raises Unlicensed unless the team may run all of it so, by its policy and by what it has agreed to."""
+    try:
+        agreements.require(team, loaded.terms, use=use, model=loaded.chosen.model.slug)
+    except LicenceRefused as error:
+        raise Unlicensed(error.refusal) from error
 
 
 def weights_of(model: Model, revision: str) -> Weights:
