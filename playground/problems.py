@@ -21,6 +21,9 @@ WORDS = {
         "The budget leaves no room", "Nothing was called. Whoever keeps the budgets can raise it.", "budget-list",
         "Budgets",
     ),
+    "not_licensed": _Words(
+        "Your team has not agreed to its licence, or denies it", "Nothing was called.", "licences", "Licences"
+    ),
     "provider_key_missing": _Words(
         "This provider has no key here", "Nothing was called. Pick another model, or ask an administrator to set one."
     ),

@@ -19,7 +19,7 @@ DROP TRIGGER agreements_append_only ON catalog_licenceagreement; DROP FUNCTION c
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_sample_teams"),
+        ("accounts", "0003_sample_teams"),
         ("catalog", "0009_reasons"),
     ]
 
