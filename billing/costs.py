@@ -167,10 +167,12 @@ def stand(question: Question, teams: Sequence[Team]) -> Standing:
         parts = [Part(ids, question.zone, question.begins, question.ends)] if wanted else []
         bounds = parts
     else:
-        scopes = tuple(scope.of_each(wanted, question.month.first))
+        first = question.month.first
+        months = [(team, periods.Month(first, periods.zone_name(team.time_zone))) for team in wanted]
+        scopes = tuple(scope.of_teams(months))
         parts = sources.parts_of(scopes)
-        months = {one.zone: one.month for one in scopes}
-        bounds = [Part((), zone, month.begins, month.ends) for zone, month in months.items()]
+        by_zone = {one.zone: one.month for one in scopes}
+        bounds = [Part((), zone, month.begins, month.ends) for zone, month in by_zone.items()]
     given = question.where.given().items()
     filters = {COLUMNS[name]: text for name, text in given if name != "team"}  # type: ignore[index]
     grid = sources.grid_of(Asked(tuple(bounds), {}), step=question.step, zone=question.zone)

@@ -24,7 +24,7 @@ from accounts.models import Team
 from billing import chaining, periods
 from billing.models import LedgerEntry, RollupDay, RollupLate, RollupMark, RollupQuarter, RollupZone
 
-BATCH = 200_000
+BATCH = 400_000
 PATIENCE_S = 3.0
 STANDS_AFTER = timedelta(minutes=1)
 _ONE_AT_A_TIME = 0x726F6C6C
@@ -224,7 +224,7 @@ def _some(through: int) -> int:
         if spans := [_Span(*row) for row in cursor.fetchall()]:
             zones = _kept_zones([span.team_id for span in spans])
             given: dict[str, int | str] = {"after": after, "until": until, "zones": _cut(spans, zones)}
-            cursor.execute("SET LOCAL work_mem = '64MB'")
+            cursor.execute("SET LOCAL work_mem = '128MB'; SET LOCAL enable_mergejoin = off")  # hashing is far faster
             cursor.execute(ROLL_UP, given)
         RollupMark.objects.update(through=until, turn=F("turn") + 1)
         return until - after

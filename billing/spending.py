@@ -176,7 +176,8 @@ def _asked(
     if month is None:
         parts = [Part(tuple(team.pk for team in wanted), periods.zone_name(zone), begins, ends)]
     else:
-        parts = sources.parts_of(scope.of(team, periods.Month(month.first, team.time_zone)) for team in wanted)
+        months = [(team, periods.Month(month.first, periods.zone_name(team.time_zone))) for team in wanted]
+        parts = sources.parts_of(scope.of_teams(months) if months else ())
     filters = {COLUMNS[name]: text for name, text in where.given().items() if name != "team"}
     return Asked(tuple(parts) if wanted else (), filters)
 

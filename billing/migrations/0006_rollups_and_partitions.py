@@ -358,6 +358,14 @@ class Migration(migrations.Migration):
                 db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="accounts.team"
             ),
         ),
+        migrations.AddIndex(
+            model_name="ledgerentry",
+            index=models.Index(
+                condition=models.Q(("kind", "usage"), ("meter__startswith", "compute.")),
+                fields=["team", "at"],
+                name="ledger_compute",
+            ),
+        ),
         migrations.RunSQL(FILL, migrations.RunSQL.noop),
         migrations.RunSQL(PARTED, WHOLE),
     ]
