@@ -15,6 +15,17 @@ from billing.rating import add
 
 SHOWN = 9
 HUES = {"hosted": "indigo", "serverless": "green"}
+LAYOUT = {
+    "barmode": "relative",
+    "bargap": 0.2,
+    "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+    "showlegend": False,
+    "hovermode": "closest",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "template": "none",
+    "yaxis": {"fixedrange": True, "tickformat": "$,~r", "nticks": 6},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +59,32 @@ def legend(reading: Reading, *, names: dict[str, str]) -> list[Legend]:
 def figure(reading: Reading, entries: Sequence[Legend]) -> dict[str, Any]:
     """Stacked bars over the buckets of the question, without what came late. `customdata` is the exact USD of each."""
     buckets = [bucket for bucket in reading.buckets if bucket.at != LATE]
-    drawn = go.Figure()
-    for entry in (entry for entry in entries if entry.alone):
-        _bar(drawn, [entry.series], buckets, name=entry.name, color=entry.color, query=entry.query)
-    others = [entry.series for entry in entries if not entry.alone]
-    if others:
-        _bar(drawn, others, buckets, name=f"{len(others)} others", color="other", query={"kind": USAGE})
-    drawn.update_layout(
-        barmode="relative",
-        bargap=0.2,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        showlegend=False,
-        hovermode="closest",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        template="none",
-        xaxis={"fixedrange": True, "showgrid": False, "zeroline": False, "range": [-0.6, len(buckets) - 0.4]},
-        yaxis={"fixedrange": True, "tickformat": "$,~r", "nticks": 6},
-        meta={"buckets": [{"name": bucket.name, "at": bucket.at, "tick": _tick(bucket)} for bucket in buckets]},
+    shown = [([entry.series], entry.name, entry.color, entry.query) for entry in entries if entry.alone]
+    if others := [entry.series for entry in entries if not entry.alone]:
+        shown.append((others, f"{len(others)} others", "other", {"kind": USAGE}))
+    drawn = go.Figure(
+        data=[_bar(one, len(buckets), name=name, color=color, query=query) for one, name, color, query in shown],
+        layout=LAYOUT
+        | {
+            "xaxis": {"fixedrange": True, "showgrid": False, "zeroline": False, "range": [-0.6, len(buckets) - 0.4]},
+            "meta": {"buckets": [{"name": bucket.name, "at": bucket.at, "tick": _tick(bucket)} for bucket in buckets]},
+        },
     )
     figured: dict[str, Any] = drawn.to_plotly_json()
     return figured
+
+
+def _bar(series: Sequence[Series], many: int, *, name: str, color: str, query: dict[str, str]) -> go.Bar:
+    sums = [add(one.by_bucket[n] for one in series if n in one.by_bucket) for n in range(1, many + 1)]
+    return go.Bar(
+        name=name,
+        x=list(range(many)),
+        y=[float(cost) if cost else None for cost in sums],
+        customdata=[f"{cost:f}" for cost in sums],
+        textposition="none",
+        hovertemplate="%{text}: $%{customdata}<extra>%{fullData.name}</extra>",
+        meta={"color": color, "query": query},
+    )
 
 
 def name_of(question: Question, kind: str, value: str, names: dict[str, str]) -> str:
@@ -76,28 +92,6 @@ def name_of(question: Question, kind: str, value: str, names: dict[str, str]) ->
     if kind in APART and not value:
         return APART[kind]
     return names.get(value) or question.named(question.split, value)
-
-
-def _bar(
-    drawn: go.Figure,
-    series: Sequence[Series],
-    buckets: Sequence[Bucket],
-    *,
-    name: str,
-    color: str,
-    query: dict[str, str],
-) -> None:
-    sums = [add(one.by_bucket[n] for one in series if n in one.by_bucket) for n in range(1, len(buckets) + 1)]
-    drawn.add_bar(
-        name=name,
-        x=list(range(len(buckets))),
-        y=[float(cost) if cost else None for cost in sums],
-        customdata=[f"{cost:f}" for cost in sums],
-        text=[bucket.name for bucket in buckets],
-        textposition="none",
-        hovertemplate="%{text}: $%{customdata}<extra>%{fullData.name}</extra>",
-        meta={"color": color, "query": query},
-    )
 
 
 def _query(question: Question, one: Series) -> dict[str, str]:

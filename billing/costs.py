@@ -169,7 +169,7 @@ def stand(question: Question, teams: Sequence[Team]) -> Standing:
     else:
         first = question.month.first
         months = [(team, periods.Month(first, periods.zone_name(team.time_zone))) for team in wanted]
-        scopes = tuple(scope.of_teams(months)) if months else ()
+        scopes = tuple(scope.of_teams(months))
         parts = sources.parts_of(scopes)
         by_zone = {one.zone: one.month for one in scopes}
         bounds = [Part((), zone, month.begins, month.ends) for zone, month in by_zone.items()]

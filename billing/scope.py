@@ -107,20 +107,20 @@ def of(team: Team, month: periods.Month) -> Scope:
 
 
 def of_teams(months: Sequence[tuple[Team, periods.Month]]) -> list[Scope]:
-    """The same for many teams, each with its own month, in their order; in one look."""
+    """The same for many teams, each with its own month, in their order; in one look whatever their number."""
     issued: dict[UUID, list[Invoice]] = {}
     rows = Invoice.objects.filter(team__in=[team.pk for team, _ in months]).order_by("month")
-    for row in rows.defer("lines", "checks", "address"):
-        issued.setdefault(row.team_id, []).append(row)
+    for invoice in rows.defer("lines", "checks", "address"):
+        issued.setdefault(invoice.team_id, []).append(invoice)
     return [_of(team, month, issued.get(team.pk, [])) for team, month in months]
 
 
-def _of(team: Team, month: periods.Month, issued: list[Invoice]) -> Scope:
-    """`issued`: the team's invoices, in the order of their months."""
-    if own := next((row for row in issued if row.month == month.first), None):
-        return of_invoice(own)
-    before = [row for row in issued if row.month < month.first]
-    return _open(team, month, last=before[-1] if before else None, passed=len(before) < len(issued))
+def _of(team: Team, month: periods.Month, invoices: list[Invoice]) -> Scope:
+    """`invoices`: the team's, in the order of their months."""
+    if invoice := next((one for one in invoices if one.month == month.first), None):
+        return of_invoice(invoice)
+    earlier = [one for one in invoices if one.month < month.first]
+    return _open(team, month, last=earlier[-1] if earlier else None, passed=len(earlier) < len(invoices))
 
 
 def _open(team: Team, month: periods.Month, *, last: Invoice | None, passed: bool) -> Scope:

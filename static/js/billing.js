@@ -31,6 +31,7 @@ function draw() {
   const axis = { gridcolor: line, linecolor: line, zerolinecolor: colour("edge"), automargin: true };
   const data = figure.data.map((trace) => ({
     ...trace,
+    text: buckets.map(({ name }) => name),
     marker: { color: colour(trace.meta.color), line: { color: surface, width: wide ? 1 : 0.5 } },
   }));
   const layout = {

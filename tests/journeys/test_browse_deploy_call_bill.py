@@ -25,6 +25,7 @@ def test_a_stranger_deploys_talks_and_takes_the_bill(page: Page, running_portal:
     rows = _month_csv(page, running_portal, tmp_path)
     assert {row["path"] for row in rows} == {"hosted", "serverless"}
     assert sum(Decimal(row["cost"]) for row in rows) == _ledger_total(running_portal)
+    _a_bar_leads_to_its_rows(page, running_portal)
     _stop(page, running_portal, endpoint)
 
 
@@ -66,6 +67,24 @@ def _month_csv(page: Page, portal: RunningPortal, folder: Path) -> list[dict[str
     download.value.save_as(path)
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _a_bar_leads_to_its_rows(page: Page, portal: RunningPortal) -> None:
+    """The chart's colours follow the scheme while it is open; the keyboard reaches today's bar, and Enter its rows."""
+    page.goto(f"{portal.url}/billing/?split=path")
+    bar = page.locator("#chart .barlayer .point path").first
+    light = bar.evaluate("bar => getComputedStyle(bar).fill")
+    page.emulate_media(color_scheme="dark")
+    expect(bar).not_to_have_css("fill", light)
+    page.locator("#chart").focus()
+    for _ in range(datetime.now(UTC).day):
+        page.keyboard.press("ArrowRight")
+    chosen = re.search(r"\$([\d.]+)$", page.locator("#chosen").text_content() or "")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/billing/rows/"))
+    total = page.locator("[data-total]").get_attribute("data-total")
+    assert chosen
+    assert Decimal(chosen[1]) == Decimal(total or 0) > 0
 
 
 def _ledger_total(portal: RunningPortal) -> Decimal:
