@@ -33,10 +33,10 @@ def _plain(value: Decimal) -> str:
 
 
 def dollars(amount: Decimal) -> str:
-    """$2,780, $86.40, $0.0312: whole dollars from a hundred on, else the digits that matter."""
+    """$2,780, $86.40, $0.80, $0.036: whole dollars from a hundred on, else cents, or three digits that matter."""
     value = Decimal(amount)
     if abs(value) >= 100:
         return f"${value:,.0f}"
-    if value == 0 or abs(value) >= 1:
+    if value == 0 or abs(value) >= 1 or value == round(value, 2):
         return f"${value:,.2f}"
     return f"${_plain(value.quantize(Decimal(1).scaleb(value.adjusted() - 2)))}"

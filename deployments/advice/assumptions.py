@@ -10,7 +10,7 @@ from deployments.advice.amounts import dollars, short
 from deployments.advice.asking import Answer
 from deployments.advice.forms import PRICES
 from deployments.advice.gathering import Ground
-from deployments.advice.traffic import Traced
+from deployments.advice.traffic import Rhythm, Traced
 
 ENTERED = "entered by you"
 PORTAL = "this portal's own default"
@@ -24,6 +24,11 @@ class Assumption:
     value: str
     source: str
     field: str = ""
+
+    @property
+    def plain(self) -> str:
+        """As it would be written into its field: `$1.39 / M input tokens` -> `1.39`."""
+        return self.value.split(" / ")[0].removesuffix(" tokens/s").removesuffix(" s").lstrip("$")
 
 
 def of_traffic(answer: Answer) -> list[Assumption]:
@@ -50,7 +55,7 @@ def _traffic(answer: Answer) -> Iterator[Assumption]:
         yield Assumption("Calls a month", short(traffic.calls), "volume over the tokens of a call", "volume")
         yield Assumption(
             "Busy",
-            f"{rhythm.days} days a week, {rhythm.times} x {rhythm.minutes:g} min a day, calls evenly spread in it",
+            _busy(rhythm),
             "the shape that you chose",
             "days",
         )
@@ -63,6 +68,13 @@ def _traffic(answer: Answer) -> Iterator[Assumption]:
         _default(answer, "own_cached"),
         "own_cached",
     )
+
+
+def _busy(rhythm: Rhythm) -> str:
+    if rhythm.days == 7 and rhythm.times * rhythm.minutes == 1440:
+        return "around the clock, calls evenly spread"
+    days = "every day" if rhythm.days == 7 else f"{rhythm.days} days a week"
+    return f"{days} {rhythm.times} x {rhythm.minutes:g} min, calls evenly spread within"
 
 
 def _default(answer: Answer, name: str) -> str:

@@ -10,12 +10,12 @@ from decimal import Decimal
 from enum import StrEnum
 
 from billing import rating
-from billing.errors import UnpricedMeter
+from billing.errors import BadQuantity, UnpricedMeter
 from billing.meters import CHARGED_AS, COMPUTE_SECONDS, COMPUTE_STARTING, METERS
 from billing.rating import DISCOUNT, Line
 from deployments.advice.fleet import Uptime
 from deployments.advice.traffic import Bundle, Speed, Traffic
-from deployments.scaling import Limits
+from deployments.scaling import MOST_REPLICAS, Limits
 
 _MICROSECOND = Decimal("0.000001")
 
@@ -63,7 +63,7 @@ class Elastic:
 class Cost:
     """A month in one way. `monthly` None: something is not known (`gaps`), or it can't be (`why_not`). `lines` are
     what is on the bill, their sum is `monthly`; `known` is the sum of those that have a price. `limits` is what the
-    cost holds for; `short_of`: so many replicas would be needed."""
+    cost holds for, of each of `deployments`; `short_of`: so many replicas would be needed."""
 
     way: Way
     machine: Machine | None = None
@@ -73,6 +73,7 @@ class Cost:
     why_not: str = ""
     uptime: Uptime | None = None
     limits: Limits | None = None
+    deployments: int = 1
     short_of: int | None = None
 
     @property
@@ -104,13 +105,12 @@ def serverless(traffic: Traffic, calls: Decimal, machine: Machine, elastic: Elas
     """Asleep while nothing is asked: every start, and the idle window after the last call, is on the bill."""
     gaps = _gaps(machine)
     if machine.start_s is None:
-        gaps.append(Gap(f"start:{machine.slug}", f"how long a start takes on {machine.name}: not measured"))
+        gaps.append(Gap(f"start:{machine.slug}", f"how long a start takes on {machine.name} is not measured"))
     if machine.why_not or gaps or machine.speed is None or machine.start_s is None:
         return Cost(Way.SERVERLESS, machine, gaps=() if machine.why_not else gaps, why_not=machine.why_not)
     needed = _needed(traffic, calls, machine.speed)
     most = min(filter(None, (elastic.most or needed, machine.room)))
-    limits = Limits(0, most, machine.speed.at_once, elastic.idle_window_s)
-    return _compute(Way.SERVERLESS, traffic, calls, machine=machine, limits=limits, needed=needed)
+    return _compute(Way.SERVERLESS, traffic, calls, machine=machine, elastic=elastic, least=0, most=most)
 
 
 def always_on(traffic: Traffic, calls: Decimal, machine: Machine, elastic: Elastic) -> Cost:
@@ -120,15 +120,25 @@ def always_on(traffic: Traffic, calls: Decimal, machine: Machine, elastic: Elast
         return Cost(Way.ALWAYS_ON, machine, gaps=() if machine.why_not else gaps, why_not=machine.why_not)
     needed = _needed(traffic, calls, machine.speed)
     most = min(filter(None, (elastic.most or max(needed, elastic.always or 1), machine.room)))
-    limits = Limits(min(elastic.always or needed, most), most, machine.speed.at_once, elastic.idle_window_s)
-    return _compute(Way.ALWAYS_ON, traffic, calls, machine=machine, limits=limits, needed=needed)
+    least = min(elastic.always or needed, most)
+    return _compute(Way.ALWAYS_ON, traffic, calls, machine=machine, elastic=elastic, least=least, most=most)
 
 
-def _compute(way: Way, traffic: Traffic, calls: Decimal, *, machine: Machine, limits: Limits, needed: int) -> Cost:
+def _compute(
+    way: Way, traffic: Traffic, calls: Decimal, *, machine: Machine, elastic: Elastic, least: int, most: int
+) -> Cost:
+    """More replicas than a deployment may have are those of several alike, each with its part of the calls."""
     assert machine.speed is not None  # noqa: S101 - both ways have asked
-    found = traffic.play(calls, machine.speed, limits, start_s=machine.start_s or 0.0)
+    many = math.ceil(most / MOST_REPLICAS)
+    limits = Limits(math.ceil(least / many), math.ceil(most / many), machine.speed.at_once, elastic.idle_window_s)
+    one = traffic.play(calls / many, machine.speed, limits, start_s=machine.start_s or 0.0)
+    found = one.times(many)
     quantities = {COMPUTE_STARTING.name: _seconds(found.starting_s), COMPUTE_SECONDS.name: _seconds(found.awake_s)}
-    lines = rating.rate(quantities, machine.prices)
+    try:
+        lines = rating.rate(quantities, machine.prices)
+    except BadQuantity:
+        return Cost(way, machine, why_not="more replicas than can be reckoned with")
+    needed = _needed(traffic, calls, machine.speed)
     return Cost(
         way,
         machine,
@@ -136,7 +146,8 @@ def _compute(way: Way, traffic: Traffic, calls: Decimal, *, machine: Machine, li
         lines=lines,
         uptime=found,
         limits=limits,
-        short_of=needed if needed > limits.most else None,
+        deployments=many,
+        short_of=needed if needed > limits.most * many else None,
     )
 
 
@@ -147,9 +158,9 @@ def _needed(traffic: Traffic, calls: Decimal, speed: Speed) -> int:
 def _gaps(machine: Machine) -> list[Gap]:
     gaps = []
     if COMPUTE_SECONDS.name not in machine.prices:
-        gaps.append(Gap(f"hour:{machine.slug}", f"what an hour of {machine.name} costs: not listed"))
+        gaps.append(Gap(f"hour:{machine.slug}", f"what an hour of {machine.name} costs is not listed"))
     if machine.speed is None:
-        gaps.append(Gap(f"speed:{machine.slug}", f"how fast it is on {machine.name}: not measured"))
+        gaps.append(Gap(f"speed:{machine.slug}", f"how fast it is on {machine.name} is not measured"))
     return gaps
 
 
@@ -190,7 +201,7 @@ def _charged_as(meter: str) -> str:
 
 
 def _not_listed(meter: str) -> str:
-    return f"the price of {METERS[meter].label.lower()}: not listed"
+    return f"the price of {METERS[meter].label.lower()} is not listed"
 
 
 def _seconds(seconds: float) -> Decimal:

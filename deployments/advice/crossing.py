@@ -25,11 +25,11 @@ class Crossing:
     cost: Decimal
 
 
-def grid(calls: int, *, reach: Reach, most: int | None = None) -> list[int]:
+def grid(calls: int, *, reach: Reach, most: int) -> list[int]:
     """Numbers of calls around the one that is asked about, and that one."""
     around = range(-reach.below * reach.steps_in_ten, reach.above * reach.steps_in_ten + 1)
     found = {max(1, round(calls * 10 ** (n / reach.steps_in_ten))) for n in around} | {max(1, calls)}
-    return sorted(n for n in found if most is None or n <= most)
+    return sorted(n for n in found if n <= most)
 
 
 def find(one: Monthly, other: Monthly, points: list[int]) -> list[Crossing]:

@@ -40,16 +40,18 @@ def of(advice: Advice) -> dict[str, Any] | None:
         )
     _mark(figure, advice, per_call)
     kind = "log" if advice.is_log else "linear"
+    ticks = _ticks([per_call * point.calls for line in advice.lines for point in line.points], is_log=advice.is_log)
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 64, "r": 16, "t": 28, "b": 44},
-        height=360,
-        legend={"orientation": "h", "y": -0.2, "x": 0},
+        height=380,
+        legend={"orientation": "h", "y": -0.16, "x": 0},
         showlegend=True,
         hovermode="closest",
-        yaxis={"tickprefix": "$", "rangemode": "tozero", "nticks": 6, "type": kind, "title": {"text": "a month"}},
-        xaxis={"type": kind, "nticks": 7, "title": {"text": "tokens a month"}, "exponentformat": "SI"},
+        yaxis={"tickprefix": "$", "rangemode": "tozero", "nticks": 6, "type": kind}
+        | ({"dtick": 1} if advice.is_log else {}),
+        xaxis={"type": kind, "tickvals": [float(tick) for tick in ticks], "ticktext": [short(tick) for tick in ticks]},
         template="none",
     )
     figured: dict[str, Any] = figure.to_plotly_json()
@@ -60,6 +62,17 @@ def label_of(cost: Cost) -> str:
     if cost.machine is None:
         return "Hosted"
     return f"{cost.machine.name}, {'asleep when idle' if cost.way == Way.SERVERLESS else 'always on'}"
+
+
+def _ticks(tokens: list[Decimal], *, is_log: bool) -> list[Decimal]:
+    """Round numbers of tokens: powers of ten, or four to eight equal steps."""
+    most = max(tokens)
+    if is_log:
+        low = max(min(tokens), Decimal(1))
+        return [Decimal(10) ** n for n in range(low.adjusted(), most.adjusted() + 2)]
+    step = Decimal(10) ** most.adjusted()
+    step = next(step / part for part in (1, 2, 5, 10) if most / (step / part) >= 4)
+    return [step * n for n in range(int(most / step) + 1)]
 
 
 def _dash(cost: Cost, machines: list[str]) -> str:

@@ -71,6 +71,11 @@ class Uptime:
     def billed_s(self) -> float:
         return self.starting_s + self.awake_s
 
+    def times(self, count: int) -> "Uptime":
+        """Of so many fleets alike."""
+        starting_s, awake_s = self.starting_s * count, self.awake_s * count
+        return Uptime(starting_s, awake_s, self.wakes * count, self.held * count, self.most * count)
+
 
 def run(
     calls: Iterable[Call],
@@ -230,6 +235,7 @@ class _Fleet:
             return
         ready = self._ready(now)
         if not ready:
+            self._looked_s = now  # the next look is when one is
             return
         crowded = load > len(ready) * self.limits.per_replica and len(ready) < self.limits.most
         if not crowded and now % LOOKS_EVERY_S and all(replica.ready_s != now for replica in ready):

@@ -26,7 +26,7 @@ SHAPES = [
     (TRACE, "My last 30 days: calls of this model"),
     (TRACE_ALL, "My last 30 days: all calls"),
 ]
-MOST_VOLUME, MOST_TOKENS = Decimal(10) ** 15, 10_000_000
+MOST_VOLUME, MOST_TOKENS = Decimal(10) ** 13, 10_000_000
 FIRST = {
     "volume": "100 M", "unit": TOKENS, "input": 2000, "output": 500, "cached": 0, "shape": "steady", "cold": "yes",
     "idle": FIRST_NUMBERS["idle_window_s"], "peak": 1, "own_cached": 0,
@@ -47,9 +47,11 @@ class Entered:
 
 
 class AdviceForm(forms.Form):
-    model = forms.SlugField(widget=forms.HiddenInput, required=False, max_length=100)
-    volume = forms.CharField(label="Volume a month", max_length=30, help_text="2 B, 350 M, 1,200")
-    unit = forms.ChoiceField(choices=[(TOKENS, "tokens, in and out"), (CALLS, "calls")])
+    model = forms.CharField(widget=forms.HiddenInput, required=False, max_length=100)
+    volume = forms.CharField(
+        label="Volume a month", max_length=30, help_text="2 B, 350 M, 1,200; tokens in and out together."
+    )
+    unit = forms.ChoiceField(choices=[(TOKENS, "tokens"), (CALLS, "calls")])
     input = forms.IntegerField(label="Tokens in a prompt", min_value=0, max_value=MOST_TOKENS)
     output = forms.IntegerField(label="Tokens in an answer", min_value=0, max_value=MOST_TOKENS)
     cached = forms.DecimalField(
@@ -111,13 +113,16 @@ class AdviceForm(forms.Form):
         except ValueError as error:
             raise forms.ValidationError(str(error)) from error
         if not 1 <= found <= MOST_VOLUME:
-            raise forms.ValidationError("Write a number from 1 to 1,000 T.")
+            raise forms.ValidationError("Write a number from 1 to 10 T.")
         return found
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}
         if said.get("input") == 0 and said.get("output") == 0:
             self.add_error("input", "A call reads or writes at least one token.")
+        each = (said.get("input") or 0) + (said.get("output") or 0)
+        if said.get("unit") == CALLS and "volume" in said and said["volume"] * each > MOST_VOLUME:
+            self.add_error("volume", "That is more than 10 T tokens a month.")
         if (said.get("times") or 1) * (said.get("minutes") or 0) > 1440:
             self.add_error("minutes", "A day has 1,440 minutes.")
         for one in self.hardware:
@@ -202,6 +207,12 @@ class AdviceForm(forms.Form):
     def price_fields(self) -> list[forms.BoundField]:
         return [self[name] for name in PRICES]
 
+    def mark(self, name: str, *, known: str, wanted: bool) -> None:
+        """In an empty field stands what is known; one that the answer waits for is told from the others."""
+        attrs = self.fields[name].widget.attrs
+        attrs["placeholder"] = known or "not known"
+        attrs["class"] = "input wanted" if wanted else "input"
+
     def fields_of(self, slug: str) -> list[forms.BoundField]:
         return [self[f"{name}-{slug}"] for name in ("hour", "reads", "writes", "at_once", "start", "source")]
 
@@ -219,8 +230,8 @@ def _fields_of(one: Hardware) -> dict[str, forms.Field]:
             label="Price, $ an hour", min_value=0, max_value=PRICE_LIMIT, max_digits=14, decimal_places=6,
             required=False,
         ),
-        f"reads-{one.slug}": forms.FloatField(label="Reads, tokens/s", min_value=0.01, max_value=1e9, required=False),
-        f"writes-{one.slug}": forms.FloatField(label="Writes, tokens/s", min_value=0.01, max_value=1e9, required=False),
+        f"reads-{one.slug}": forms.FloatField(label="Reads, tokens/s", min_value=1, max_value=1e9, required=False),
+        f"writes-{one.slug}": forms.FloatField(label="Writes, tokens/s", min_value=1, max_value=1e9, required=False),
         f"at_once-{one.slug}": forms.IntegerField(
             label="With calls at once", min_value=1, max_value=MOST_CONCURRENCY, required=False
         ),

@@ -174,15 +174,14 @@ def _with_crossing(
 ) -> Choice:
     if choice.cost.monthly is None:
         return choice
-    points = _grid(calls, question.traffic)
+    points = [n for n in _grid(calls, question.traffic) if way(Decimal(n)).monthly is not None]
     found = crossing.find(_exact(hosted), _exact(way), points)
     return Choice(choice.cost, choice.unfit, crossing.nearest(found, calls))
 
 
 def _grid(calls: int, traffic: Traffic) -> list[int]:
     reach = OF_TRACE if isinstance(traffic, Traced) else OF_RHYTHM
-    most = traffic.most_calls
-    return crossing.grid(calls, reach=reach, most=None if most is None else int(most))
+    return crossing.grid(calls, reach=reach, most=int(traffic.most_calls))
 
 
 def _reach(calls: int, crossings: Sequence[Crossing], traffic: Traffic) -> tuple[list[int], bool]:
@@ -204,7 +203,7 @@ def _reach(calls: int, crossings: Sequence[Crossing], traffic: Traffic) -> tuple
 def _exact(way: Callable[[Decimal], Cost]) -> Callable[[int], Decimal]:
     def monthly(calls: int) -> Decimal:
         found = way(Decimal(calls)).monthly
-        assert found is not None  # noqa: S101 - what is known for one number of calls is known for all
+        assert found is not None  # noqa: S101 - it was for more calls
         return found
 
     return monthly

@@ -21,6 +21,8 @@ DAY_S = 86_400
 MONTH_S, TRACE_S = 730 * 3600, 30 * DAY_S
 # A trace of more calls is put together by the hour; and one that is played at a larger volume ends here.
 MOST_CALLS, MOST_PLAYED = 1500, 6000
+# No break-even is looked for beyond: billing keeps quantities below 10^15.
+MOST_TOKENS = Decimal(2 * 10**14)
 # Copies of a call, at a larger volume, come within so many seconds after it.
 COPIES_WITHIN_S = 60.0
 _MILLIONTH = Decimal("0.000001")
@@ -57,8 +59,8 @@ class Traffic(Protocol):
     @property
     def tokens_per_call(self) -> Decimal: ...
     @property
-    def most_calls(self) -> Decimal | None:
-        """No more can be played; None: no bound."""
+    def most_calls(self) -> Decimal:
+        """No more can be played."""
         ...
 
     def bundles(self, calls: Decimal, tiers: Sequence[int]) -> list[Bundle]: ...
@@ -117,7 +119,10 @@ class Rhythmic:
     own_cached: Decimal = Decimal(0)
     peak: float = 1.0
     month_s: int = MONTH_S
-    most_calls: Decimal | None = None
+
+    @property
+    def most_calls(self) -> Decimal:
+        return max(self.calls, MOST_TOKENS // self.tokens_per_call)
 
     @property
     def tokens_per_call(self) -> Decimal:
@@ -223,7 +228,7 @@ class Traced:
         return tokens / self.calls if self.calls else Decimal(0)
 
     @property
-    def most_calls(self) -> Decimal | None:
+    def most_calls(self) -> Decimal:
         return self.calls * 1000 if self._is_by_hour else max(self.calls, Decimal(MOST_PLAYED))
 
     def bundles(self, calls: Decimal, tiers: Sequence[int]) -> list[Bundle]:

@@ -68,16 +68,24 @@ def _page(request: TeamRequest, known: Known) -> dict[str, Any]:
     if not form.is_valid():
         return page | {"grounds": [_Row(form, ground) for ground in known.grounds if not ground.why_not]}
     answer = asking.answer(request.team, known, form, now=timezone.now())
+    grounds = [_Row(form, ground, answer) for ground in known.grounds if not ground.why_not]
+    targets = {_Missing(gap).target for gap in answer.advice.gaps}
+    rows = [*assumptions.of_hosted(answer), *(one for row in grounds for one in row.assumptions)]
+    for one in rows:
+        if one.field:
+            wanted = f"id_{one.field}" in targets and one.field.startswith("price")
+            form.mark(one.field, known=one.plain, wanted=wanted)
     return (
         page
         | _said(answer)
         | {
             "figure": figures.of(answer.advice),
-            "grounds": [_Row(form, ground, answer) for ground in known.grounds if not ground.why_not],
+            "grounds": [row for row in grounds if row.is_shown],
+            "others": [row for row in grounds if not row.is_shown],
             "too_small": [ground for ground in known.grounds if ground.why_not],
             "traffic_assumptions": assumptions.of_traffic(answer),
             "hosted_assumptions": assumptions.of_hosted(answer),
-            "missing": [_Missing(gap) for gap in answer.advice.gaps],
+            "missing": [_Missing(gap) for gap in answer.advice.gaps if _is_urgent(gap, grounds)],
             "speed_missing": any(gap.field.startswith("speed") for gap in answer.advice.gaps),
             "prices_missing": any(gap.field.startswith("price") for gap in answer.advice.gaps),
         }
@@ -86,7 +94,7 @@ def _page(request: TeamRequest, known: Known) -> dict[str, Any]:
 
 def _said(answer: Answer) -> dict[str, Any]:
     advice = answer.advice
-    rows = [_Line(answer, choice) for choice in advice.choices if not (choice.cost.why_not and choice.cost.machine)]
+    rows = [_Line(answer, choice) for choice in advice.choices if not choice.cost.machine or _is_known(choice)]
     return {
         "answer": answer,
         "advice": advice,
@@ -95,6 +103,19 @@ def _said(answer: Answer) -> dict[str, Any]:
         "rows": rows,
         "volume": words.volume(advice),
     }
+
+
+def _is_urgent(gap: Gap, grounds: list["_Row"]) -> bool:
+    """Of hosted, or of a hardware of which some is known; the others are asked for together."""
+    return gap.field.startswith("price") or any(
+        gap.field.endswith(f":{row.hardware.slug}") for row in grounds if row.is_shown
+    )
+
+
+def _is_known(choice: Choice) -> bool:
+    """Enough of the hardware to say something: a start that was never timed stands in its own row."""
+    cost = choice.cost
+    return not cost.why_not and all(gap.field.startswith("start") for gap in cost.gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +205,11 @@ class _Row:
     @property
     def missing(self) -> list[str]:
         return [one.label.lower() for one in self.assumptions if not one.value]
+
+    @property
+    def is_shown(self) -> bool:
+        """Something is measured there, or somebody has said something of it."""
+        return self.form.is_entered(self.hardware.slug) or self.ground.pace is not None
 
     @property
     def is_open(self) -> bool:

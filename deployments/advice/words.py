@@ -68,18 +68,18 @@ def what_it_is(cost: Cost) -> str:
         return ""
     hours = f"{cost.uptime.billed_s / 3600:,.0f} h" if cost.uptime.billed_s >= 36_000 else _hours(cost.uptime.billed_s)
     if cost.way == Way.ALWAYS_ON:
-        return f"{_always(cost)}, {hours} a month"
+        return f"{_always(cost)}{_spread(cost)}, {hours} a month"
     wakes = round(cost.uptime.wakes)
     starts = f", {wakes:,} start{'' if wakes == 1 else 's'}" if wakes else ", never asleep"
-    return f"0 to {cost.limits.most} replica{'' if cost.limits.most == 1 else 's'}, {hours} a month{starts}"
+    most = cost.limits.most * cost.deployments
+    return f"0 to {most} replica{'' if most == 1 else 's'}{_spread(cost)}, {hours} a month{starts}"
 
 
 def _nothing(advice: Advice) -> str:
     hosted, name = advice.hosted, advice.question.name
     if hosted.cost.gaps:
-        part = (
-            f" What is listed comes to {dollars(hosted.cost.known)} at {volume(advice)}." if hosted.cost.known else ""
-        )
+        known = hosted.cost.known
+        part = f" What is listed of it comes to {dollars(known)} at {volume(advice)}." if known else ""
         texts = "; ".join(gap.text for gap in hosted.cost.gaps)
         return f"What {name} costs can't be said yet: {texts}.{part}"
     if gaps := [gap for choice in advice.own for gap in choice.cost.gaps]:
@@ -130,9 +130,12 @@ def _break_evens(advice: Advice) -> Iterator[str]:
     compared = [choice for choice in advice.own if choice.cost.monthly is not None]
     if not compared or advice.hosted.cost.monthly is None:
         return
+    told = set()
     for choice in compared:
-        if (found := choice.crossing) is None:
+        found, machine = choice.crossing, choice.cost.machine
+        if found is None or machine is None or (machine.slug, found.calls) in told:
             continue
+        told.add((machine.slug, found.calls))
         verb = "becomes" if found.to_other else "stops being"
         yield (
             f"{_capital(name_of(choice.cost))} {verb} cheaper than hosted at {volume(advice, found.calls)}"
@@ -166,7 +169,7 @@ def _today(advice: Advice) -> Iterator[str]:
     question = advice.question
     for note in (question.hosted_note, question.own_note):
         if note:
-            yield f"Today: {note[0].lower() if note[1:2].islower() else note[0]}{note[1:].rstrip('.')}."
+            yield f"{_capital(note).rstrip('.')}."
     best = advice.best
     if best and best.cost.machine and not best.cost.machine.offered:
         yield f"No backend of this portal offers {best.cost.machine.name} yet."
@@ -175,8 +178,12 @@ def _today(advice: Advice) -> Iterator[str]:
 
 
 def _always(cost: Cost) -> str:
-    count = cost.limits.least if cost.limits else 1
+    count = cost.limits.least * cost.deployments if cost.limits else 1
     return f"{count} replica{'' if count == 1 else 's'} always on"
+
+
+def _spread(cost: Cost) -> str:
+    return f" in {cost.deployments} deployments" if cost.deployments > 1 else ""
 
 
 def _money(choice: Choice) -> str:

@@ -13,11 +13,13 @@ function draw() {
     probe.style.color = `var(--${name})`;
     return getComputedStyle(probe).color;
   };
-  const data = figure.data.map((trace) => ({
-    ...trace,
-    line: trace.line && { ...trace.line, color: colour(trace.meta) },
-    marker: trace.marker && { ...trace.marker, color: colour(trace.meta), line: { ...trace.marker.line, color: colour(trace.meta) } },
-  }));
+  const data = figure.data.map((trace) => {
+    const drawn = { ...trace };
+    const color = colour(trace.meta);
+    if (trace.line) drawn.line = { ...trace.line, color };
+    if (trace.marker) drawn.marker = { ...trace.marker, color, line: { ...trace.marker.line, color } };
+    return drawn;
+  });
   probe.remove();
   const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true };
   const layout = {
