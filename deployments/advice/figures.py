@@ -17,7 +17,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 def of(advice: Advice) -> dict[str, Any] | None:
     """Cost by volume, the asked volume and each break-even marked; None where no line can be drawn."""
-    if not advice.lines:
+    if not advice.lines or not advice.calls:
         return None
     per_call = advice.question.traffic.tokens_per_call
     by_key = {choice.cost.key: choice for choice in advice.choices}

@@ -220,7 +220,7 @@ class _Fleet:
         self._flowing.append(flow)
         if not self._ready(now):
             ready_s = min((replica.ready_s for replica in self._replicas), default=now + self.start_s)
-            self.held.append((now, flow.per_s * min(ready_s - now, flow.end_s - flow.begin_s)))
+            self.held.append((now, max(1.0, flow.per_s * min(ready_s - now, flow.end_s - flow.begin_s))))
 
     def look(self, now: float) -> None:
         """At once where calls wait, are more than the replicas are for, or one has just become ready; else by the

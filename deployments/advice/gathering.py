@@ -66,6 +66,8 @@ class Known:
 
 def model_of(team: Team, slug: str) -> Model | None:
     """The team's own or the portal's, with its offers."""
+    if not slug.isprintable():
+        return None
     offers = Offer.objects.select_related("provider", "weights__base")
     rows = library.visible_to(team).prefetch_related(None).filter(slug=slug)
     found = rows.first()
@@ -80,7 +82,7 @@ def known(team: Team, model: Model) -> Known:
     hardware = list(Hardware.objects.all()) if model.openness != Model.Openness.CLOSED else []
     books = pricing.books_at([model.sku, *(one.sku for one in hardware)], at=timezone.now(), team_id=team.pk)
     loaded, problem = _loaded(own)
-    grounds = _grounds(model, loaded, hardware, books)
+    grounds = _grounds(model, own, loaded, hardware, books)
     facts = advisor.Facts(
         openness=model.openness,
         publisher=model.publisher,
@@ -128,6 +130,7 @@ def _loaded(own: Offer | None) -> tuple[Loaded | None, str]:
 
 def _grounds(
     model: Model,
+    own: Offer | None,
     loaded: Loaded | None,
     hardware: Sequence[Hardware],
     books: Mapping[str, tuple[dict[str, Decimal], list[Price]]],
@@ -137,7 +140,7 @@ def _grounds(
         return [
             Ground(one, *books[one.sku], note="; ".join(filter(None, [_not_offered(one), size]))) for one in hardware
         ]
-    options = loaded.engine.check({}, preparing.place_of(model, loaded, Hardware(gpus=0)))
+    options = loaded.engine.check({}, preparing.place_of(model, loaded, Hardware(gpus=0), offer=own))
     paces = measurements.paces(loaded.chosen)
     peaks, took = _past(loaded)
     return [

@@ -107,7 +107,7 @@ def advise(question: Question) -> Advice:
     own = [_choice(way(traffic.calls), question) for way in ways[1:]]
     if hosted.cost.monthly is not None and traffic.calls:
         own = [_with_crossing(choice, way, ways[0], question, calls) for choice, way in zip(own, ways[1:], strict=True)]
-    opened = sorted((choice for choice in (hosted, *own) if choice.is_open), key=_monthly)
+    opened = sorted((choice for choice in (hosted, *own) if choice.is_open and traffic.calls), key=_monthly)
     best = opened[0] if opened else None
     second = next((one for one in opened if best and _is_hosted(one) != _is_hosted(best)), None)
     points, is_log = _reach(calls, [choice.crossing for choice in own if choice.crossing], traffic)

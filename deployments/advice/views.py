@@ -50,7 +50,7 @@ def brief(request: TeamRequest) -> HttpResponse:
 
 
 def _choose(request: TeamRequest) -> HttpResponse:
-    asked = request.GET.get("q", "")
+    asked = "".join(filter(str.isprintable, request.GET.get("q", "")))
     found = library.search(library.visible_to(request.team), {"q": [asked]})[:FOUND]
     return render(request, "deployments/advisor_choose.html", {"q": asked, "models": found})
 

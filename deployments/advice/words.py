@@ -179,7 +179,7 @@ def _today(advice: Advice) -> Iterator[str]:
 
 def _always(cost: Cost) -> str:
     count = cost.limits.least * cost.deployments if cost.limits else 1
-    return f"{count} replica{'' if count == 1 else 's'} always on"
+    return f"{count} always-on replica{'' if count == 1 else 's'}"
 
 
 def _spread(cost: Cost) -> str:

@@ -13,6 +13,8 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Membership, Role
+from billing import traces
+from billing.models import Discount, UsageEvent
 from catalog import measurements
 from catalog.measurements import Figures
 from catalog.models import Model
@@ -89,7 +91,7 @@ def test_a_speed_needs_its_source(page: Client) -> None:
 def test_what_was_measured_here_is_compared_without_a_word_entered(page: Client) -> None:
     measured()
     text = text_of(page, "/advisor/?model=smollm2-135m-instruct&volume=2+B")
-    assert "1 replica always on" in text
+    assert "1 always-on replica, 730 h a month" in text
     assert "is cheaper: $26.28 against $48.00 hosted." in text
     assert "measured here" in text
     assert "4 callers, 256 tokens in, 128 out" in text
@@ -155,6 +157,7 @@ def test_while_somebody_types_only_the_advice_comes(page: Client) -> None:
 def test_without_a_model_one_is_chosen(page: Client) -> None:
     assert 'href="/advisor/?model=deepseek-v4-pro"' in text_of(page, "/advisor/?q=deepseek")
     assert "No model of that name" in text_of(page, "/advisor/?q=zzzz")
+    text_of(page, "/advisor/?q=%00")
 
 
 def test_the_part_for_a_models_page_says_the_answer(page: Client) -> None:
@@ -189,9 +192,6 @@ def test_the_last_thirty_days_are_replayed_from_the_ledger(page: Client, member:
 
 
 def test_a_long_trace_is_put_together_by_the_hour_and_costs_the_same_hosted(member: Membership) -> None:
-    from billing import traces
-    from billing.models import UsageEvent
-
     now = timezone.now()
     UsageEvent.objects.bulk_create(
         UsageEvent(
@@ -218,11 +218,15 @@ def test_programs_get_the_same_answer_in_exact_decimals(client: Client, member: 
     answer = client.post("/api/v1/advice", asked, "application/json", headers={"authorization": f"Bearer {key}"})
     assert answer.status_code == 200
     body = answer.json()
-    hosted, asleep = body["ways"][0], body["ways"][1]
+    hosted, asleep, always = body["ways"][:3]
     assert (hosted["way"], hosted["usd_per_month"]) == ("hosted", "48")
     assert [line["amount"] for line in hosted["lines"]] == ["32", "16"]
     assert asleep["hardware"] == "cpu-small"
-    assert Decimal(asleep["usd_per_month"]) == sum(Decimal(line["amount"]) for line in asleep["lines"])
+    assert (asleep["usd_per_month"], asleep["not_known"]) == (
+        None,
+        ["how long a start takes on CPU small is not measured"],
+    )
+    assert Decimal(always["usd_per_month"]) == sum(Decimal(line["amount"]) for line in always["lines"])
     assert body["ways"][body["cheapest"]]["usd_per_month"] is not None
     assert "At 2 B tokens a month" in body["answer"]
     assert {"of": "cpu-small", "label": "Writes", "value": "210 tokens/s"}.items() <= next(
@@ -231,8 +235,6 @@ def test_programs_get_the_same_answer_in_exact_decimals(client: Client, member: 
 
 
 def test_the_team_pays_less_a_discount_there_too(page: Client, member: Membership) -> None:
-    from billing.models import Discount
-
     Discount.objects.create(
         team=member.team, pattern="hosted:*", percent=Decimal(25), valid_from=timezone.now(), reason="x", agreed_by="x"
     )
