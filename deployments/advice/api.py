@@ -62,14 +62,14 @@ class QuestionSerializer(serializers.Serializer[Any]):
     days = serializers.IntegerField(required=False, help_text="A week; empty: the shape's.")
     times = serializers.IntegerField(required=False, help_text="A day; empty: the shape's.")
     minutes = serializers.IntegerField(required=False, help_text="Each time; empty: the shape's.")
-    peak = serializers.FloatField(default=1, help_text="Times the even flow, at the busiest moment.")
+    peak = serializers.FloatField(required=False, help_text="Times the even flow, at the busiest moment; 1.")
     accepts_cold_starts = serializers.BooleanField(default=True)
     first_token_ms = serializers.FloatField(required=False, help_text="The wish; empty: any.")
     tokens_per_s = serializers.FloatField(required=False, help_text="The wish for one caller; empty: any.")
-    idle_window_s = serializers.IntegerField(default=FIRST["idle"])
+    idle_window_s = serializers.IntegerField(required=False, help_text="Empty: a deployment's default.")
     max_replicas = serializers.IntegerField(required=False, help_text="Empty: as many as are needed.")
     min_replicas = serializers.IntegerField(required=False, help_text="Always on; empty: as many as are needed.")
-    own_cached_percent = serializers.FloatField(default=0, help_text="Of the prompt, not read again by own replicas.")
+    own_cached_percent = serializers.FloatField(required=False, help_text="Not read again by own replicas; 0.")
     prices = serializers.DictField(
         child=serializers.CharField(max_length=30), required=False, default=dict,
         help_text='Assumed hosted prices by meter, USD for a million tokens: {"tokens.output": "2.78"}.',

@@ -31,6 +31,8 @@ FIRST = {
     "volume": "100 M", "unit": TOKENS, "input": 2000, "output": 500, "cached": 0, "shape": "steady", "cold": "yes",
     "idle": FIRST_NUMBERS["idle_window_s"], "peak": 1, "own_cached": 0,
 }  # fmt: skip
+MAY_BE_EMPTY = ("idle", "peak", "own_cached")
+"""These stand in their empty fields, so that an address is short."""
 # A price that can be entered: its field, for which meter.
 PRICES = {"price_input": TOKENS_INPUT, "price_cached": TOKENS_INPUT_CACHED, "price_output": TOKENS_OUTPUT}
 _TWELVE = Decimal(1).scaleb(-12)
@@ -92,7 +94,10 @@ class AdviceForm(forms.Form):
 
     def __init__(self, data: Mapping[str, Any] | None, *, hardware: Iterable[Hardware] = ()) -> None:
         """What is left out of the address is filled in with FIRST."""
-        super().__init__({**FIRST, **{name: value for name, value in (data or {}).items() if value != ""}})
+        first = {name: value for name, value in FIRST.items() if name not in MAY_BE_EMPTY}
+        super().__init__(first | {name: value for name, value in (data or {}).items() if value != ""})
+        for name in MAY_BE_EMPTY:
+            self.fields[name].widget.attrs["placeholder"] = FIRST[name]
         self.hardware = list(hardware)
         self.said = {name for name, value in (data or {}).items() if value != ""}
         for name, meter in PRICES.items():
