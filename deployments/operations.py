@@ -15,7 +15,7 @@ from billing import budgets
 from billing.budgets import Ask
 from catalog.licensing import agreements
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import acting, news, preparing
+from deployments import acting, news, preparing, scaling
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
@@ -24,7 +24,7 @@ from deployments.tasks import ring
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
 LONGEST_IDLE_S = 7 * 24 * 3600
-MOST_REPLICAS, MOST_CONCURRENCY = 32, 1024
+MOST_REPLICAS, MOST_CONCURRENCY = scaling.MOST_REPLICAS, 1024
 SHORTEST_START_S, LONGEST_START_S = 10, 3600
 LONGEST_HOLD_S = 600
 # What nobody has said otherwise. No target: as many calls as the engine answers at once.

@@ -20,7 +20,7 @@ from catalog.licensing import agreements, stating
 from catalog.licensing.policy import Terms
 from catalog.lifecycle import WORKED_ON
 from catalog.lifecycle import Status as WeightsStatus
-from catalog.models import Hardware, Measurement, Model, Weights
+from catalog.models import Hardware, Measurement, Model, Offer, Weights
 from deployments import engines, environment, sizing
 from deployments.engines import Adapter, Engine, Job, Load, Place
 from deployments.errors import BadOption, NotDeployable, Unlicensed
@@ -195,12 +195,12 @@ def loads(weights: Weights, adapters: Iterable[Applied] = ()) -> Loaded:
     return found
 
 
-def place_of(model: Model, loaded: Loaded, hardware: Hardware) -> Place:
-    """What bounds the options there."""
+def place_of(model: Model, loaded: Loaded, hardware: Hardware, *, offer: Offer | None = None) -> Place:
+    """What bounds the options there. `offer` is the model's deployable one, if it is at hand."""
     said = facts.known(loaded.base)
     ranks = [rank for one in loaded.adapters if (rank := facts.known(one.weights).get("lora_rank"))]
     return Place(
-        max_context_tokens=most_context(model, loaded.base),
+        max_context_tokens=most_context(model, loaded.base, offer=offer),
         key_width=said.get("key_width"),
         value_width=said.get("value_width"),
         gpus=hardware.gpus,
@@ -209,9 +209,9 @@ def place_of(model: Model, loaded: Loaded, hardware: Hardware) -> Place:
     )
 
 
-def most_context(model: Model, base: Weights) -> int | None:
+def most_context(model: Model, base: Weights, *, offer: Offer | None = None) -> int | None:
     """How many tokens of context it takes; None: no source and no file says it."""
-    offer = offers.deployable_offer(model)
+    offer = offer or offers.deployable_offer(model)
     listed = (offer.max_context_tokens if offer else None) or model.context_tokens
     return listed or facts.known(base).get("context_tokens")
 
