@@ -119,21 +119,15 @@ def test_own_weights_have_only_the_other_and_are_nobody_elses(page: Client, memb
     assert page.get(f"/advisor/brief?model={others.model.slug}").status_code == 404
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        "volume=-1", "volume=NaN", "volume=1e99", "volume=" + "9" * 25, "unit=x", "input=-3", "input=1e3", "cached=101",
-        "shape=round", "days=9", "times=96&minutes=1440", "peak=0", "peak=nan", "first_token_ms=inf", "most=99",
-        "input=0&output=0", "hour-cpu-small=-1", "reads-cpu-small=5", "price_output=1e30", "idle=1", "volume=%00",
-    ],
-)  # fmt: skip
-def test_bad_input_is_said_beside_its_field_and_costs_nothing(page: Client, bad: str) -> None:
-    assert "Something in the form is not right." in text_of(page, f"/advisor/?model=smollm2-135m-instruct&{bad}", 400)
+def test_bad_input_is_said_beside_its_field_and_costs_nothing(page: Client) -> None:
+    text = text_of(page, "/advisor/?model=smollm2-135m-instruct&input=-3&volume=x", 400)
+    assert "Something in the form is not right." in text
+    assert "&#x27;x&#x27; is not a number: write it like 2 B, 350 M or 1,200." in text
 
 
-@pytest.mark.parametrize("slug", ["nothing", "%00", "a" * 300, "../x"])
-def test_an_unknown_model_is_404(page: Client, slug: str) -> None:
-    assert page.get(f"/advisor/?model={slug}").status_code == 404
+def test_an_unknown_model_is_404(page: Client) -> None:
+    for slug in ("nothing", "%00", "a" * 300, "../x"):
+        text_of(page, f"/advisor/?model={slug}", 404)
 
 
 def test_extreme_but_possible_numbers_are_reckoned(page: Client) -> None:
@@ -251,25 +245,25 @@ def test_every_role_may_ask_and_strangers_may_not(client: Client) -> None:
     assert client.post("/api/v1/advice", asked, "application/json").status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"tokens_per_month": "x"}, "tokens_per_month"),
-        ({"calls_per_month": "1", "tokens_per_month": "1"}, "calls_per_month"),
-        ({"prices": {"zz": "1"}}, "prices"),
-        ({"prices": {"tokens.output": "-1"}}, "prices.tokens.output"),
-        ({"hardware": [{"hardware": "abacus"}]}, "hardware"),
-        ({"hardware": [{"hardware": "h100", "reads_tokens_per_s": 7}]}, "hardware.h100.writes_tokens_per_s"),
-        ({"shape": "round"}, "shape"),
-        ({"input_tokens": -1}, "input_tokens"),
-    ],
-)
-def test_the_api_names_what_is_wrong_as_a_problem(client: Client, change: dict[str, Any], field: str) -> None:
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"tokens_per_month": "x"}, "tokens_per_month"),
+    ({"calls_per_month": "1", "tokens_per_month": "1"}, "calls_per_month"),
+    ({"prices": {"zz": "1"}}, "prices"),
+    ({"prices": {"tokens.output": "-1"}}, "prices.tokens.output"),
+    ({"hardware": [{"hardware": "abacus"}]}, "hardware"),
+    ({"hardware": [{"hardware": "h100", "reads_tokens_per_s": 7}]}, "hardware.h100.writes_tokens_per_s"),
+    ({"shape": "round"}, "shape"),
+    ({"input_tokens": -1}, "input_tokens"),
+]
+
+
+def test_the_api_names_what_is_wrong_as_a_problem(client: Client) -> None:
     client.force_login(MembershipFactory().user)
-    answer = client.post("/api/v1/advice", {"model": "deepseek-v4-pro"} | change, "application/json")
-    assert answer.status_code == 400
-    assert answer["content-type"] == "application/problem+json"
-    assert field in answer.json()["errors"]
+    for change, field in WRONG:
+        answer = client.post("/api/v1/advice", {"model": "deepseek-v4-pro"} | change, "application/json")
+        assert answer.status_code == 400, change
+        assert answer["content-type"] == "application/problem+json"
+        assert field in answer.json()["errors"]
 
 
 def test_another_teams_model_is_404_for_programs_too(client: Client, tmp_path: Any) -> None:
