@@ -20,7 +20,7 @@ from accounts import audit
 from billing import corrections, credits, money, price_book, rating, rerating
 from billing.errors import BadCorrection, BadPrice, BadQuantity
 from billing.meters import CREDIT, METERS
-from billing.models import CreditGrant, Discount, LedgerEntry, Price, PriceDraft, RerateSum, Rerating
+from billing.models import CreditGrant, Discount, LedgerEntry, Price, PriceDraft, RerateSum, Rerating, UnclosedMonth
 
 QUOTES = [
     (meter.name, f"{meter.label} ({meter.name}), USD for 1 {meter.quoted}")
@@ -49,6 +49,15 @@ class PriceAdmin(_Shown, ModelAdmin):
     list_display = ["sku", "meter", "above_tokens", "amount", "valid_from", "source", "source_date"]
     list_filter = ["meter"]
     search_fields = ["sku", "source"]
+
+
+@admin.register(UnclosedMonth)
+class UnclosedMonthAdmin(_Shown, ModelAdmin):
+    """Why a team has no invoice yet; each hour's run tries again."""
+
+    list_display = ["__str__", "reason", "since", "tried_at"]
+    list_select_related = ["team"]
+    search_fields = ["team__slug", "reason"]
 
 
 class DraftForm(forms.ModelForm):  # type: ignore[type-arg]

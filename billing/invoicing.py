@@ -2,99 +2,102 @@
 
 A month is closed once its grace is over, months in their order. What comes later stands on the next invoice. Closing is
 safe to repeat and to run twice at once: one invoice, and the numbers of all invoices follow each other without gaps.
-Before it is issued the sums are held against each other; what does not fit is said, and tried again at the next run.
+All teams' months that are due are closed together, with one pass over the ledger. Before they are issued the sums are
+held against each other (billing.closing); what does not fit keeps that team's alone open, is said, and tried again.
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import Count, Max, Min, Q, Sum
-from django.utils.module_loading import import_string
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Count, Max, Q
+from django.utils import timezone
 
 from accounts.models import Team
-from billing import chaining, credits, periods, rating, rollups, scope, statements
-from billing.errors import NotYet
-from billing.meters import METERS
-from billing.models import Invoice, InvoiceMail, LedgerEntry, Reservation, Spend, StatementMail, UsageEvent
-from billing.scope import Scope
+from billing import chaining, closing, credits, periods, rating, rollups, scope
+from billing.closing import Found
+from billing.errors import BillingError, NotYet
+from billing.models import CreditGrant, Invoice, InvoiceMail, LedgerEntry, StatementMail, UnclosedMonth, UsageEvent
 
 log = logging.getLogger(__name__)
 _NUMBERING = 0x696E766F
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of an invoice: all of a month's rows of one kind, thing, meter and price. Numbers are exact decimals as
-    texts; `late` lines are of months that were closed before they came."""
-
-    late: bool
-    kind: str
-    path: str
-    model: str
-    deployment: str
-    meter: str
-    unit: str
-    quantity: str
-    unit_price: str
-    amount: str
-    reason: str
+TeamMonth = tuple[Team, periods.Month]
+Outcome = Invoice | NotYet | None  # None: nothing to bill
+_Invoices = Mapping[UUID, list[Invoice]]
 
 
 def close_due(*, now: datetime) -> Iterator[Invoice | NotYet]:
     """Close every month of every team whose grace is over; what was issued, and what could not be, with its reason. A
     sample team's are left alone: invoices' numbers are for what somebody pays."""
-    upto = 0
-    for team in Team.objects.filter(is_sample=False).order_by("slug"):
-        for month in open_months(team, now=now):
-            upto = upto or watermark()
-            try:
-                if invoice := close(team, month, now=now, upto=upto):
-                    yield invoice
-            except NotYet as error:
-                log.warning("%s %s is not closed: %s", team.slug, month, error)
-                yield error
-                break
+    teams = list(Team.objects.filter(is_sample=False).order_by("slug"))
+    waiting = open_months(teams, now=now)
+    while waiting:
+        due = [(team, waiting[team.pk].pop(0)) for team in teams if team.pk in waiting]
+        waiting = {pk: months for pk, months in waiting.items() if months}
+        for (team, month), found in zip(due, close_all(due, now=now), strict=True):
+            if isinstance(found, NotYet):
+                waiting.pop(team.pk, None)  # its later months come after this one
+                yield _noted(team, month, found)
+            elif found:
+                yield found
 
 
 def close(team: Team, month: periods.Month, *, now: datetime, upto: int = 0) -> Invoice | None:
-    """The month's invoice, issued now unless it was before. None: nothing to bill. `upto`: a watermark taken before,
-    so that many teams need only one. Raises NotYet."""
-    if issued := Invoice.objects.filter(team=team, month=month.first).first():
-        return issued
-    if Invoice.objects.filter(team=team, month__gt=month.first).exists():
-        return None
-    _check_time(team, month, now=now)
-    if credits.apply(team, month, now=now) or not upto:
-        upto = watermark()
-    found = scope.to_close(team, month, upto=upto)
-    sums = _sums(found)
-    if not sums.entries:
-        return None
-    lines, in_files = _lines(found)
-    checks = _checked(team, found, lines=lines, sums=sums, in_files=in_files)
-    return _issue(team, found, lines=lines, sums=sums, checks=checks, now=now)
+    """The month's invoice, issued now unless it was before. None: nothing to bill. Raises NotYet."""
+    if not Invoice.objects.filter(team=team, month__gte=month.first).exists():
+        _check_time(team, month, now=now)
+    (found,) = close_all([(team, month)], now=now, upto=upto)
+    if isinstance(found, NotYet):
+        raise found
+    return found
 
 
-def open_months(team: Team, *, now: datetime) -> list[periods.Month]:
-    """The months that wait to be closed and whose grace is over, in their order."""
-    last = Invoice.objects.filter(team=team).aggregate(last=Max("month"))["last"]
-    if last is None:
-        first = LedgerEntry.objects.filter(team=team).aggregate(first=Min("at"))["first"]
-        if first is None:
-            return []
-        month = periods.month_at(first, team.time_zone)
-    else:
-        month = periods.Month(last, periods.zone_name(team.time_zone)).after
-    found = []
-    while now >= month.ends + grace():
-        found.append(month)
-        month = month.after
+def close_all(months: Sequence[TeamMonth], *, now: datetime, upto: int = 0) -> list[Outcome]:
+    """What became of each team's month, in their order; one month of a team. Their grace is over, and the months before
+    are closed. `upto`: a watermark taken before."""
+    invoices = scope.invoices_of([team for team, _ in months])
+    done = _closed(months, invoices)
+    open_ = [(team, month) for team, month in months if team.pk not in done]
+    written, refused = _use_credits(open_, now=now)
+    done |= refused
+    open_ = [(team, month) for team, month in open_ if team.pk not in refused]
+    try:
+        upto = watermark() if open_ and (written or not upto) else upto
+    except NotYet as error:
+        return [done.get(team.pk, error) for team, _ in months]
+    ready = []
+    scopes = [scope.to_close(team, month, invoices=invoices.get(team.pk, []), upto=upto) for team, month in open_]
+    for found in closing.look(scopes):
+        if found.wrong:
+            done[found.scope.team_id] = NotYet("; ".join(found.wrong))
+        elif found.rows:
+            ready.append(found)
+    done |= _issue(ready, now=now)
+    return [done.get(team.pk) for team, _ in months]
+
+
+def open_months(teams: Sequence[Team], *, now: datetime) -> dict[UUID, list[periods.Month]]:
+    """The months that wait to be closed and whose grace is over, in their order; by team, without those that have
+    none."""
+    found: dict[UUID, list[periods.Month]] = {}
+    ids = [team.pk for team in teams]
+    lasts = dict(Invoice.objects.filter(team__in=ids).order_by().values_list("team").annotate(Max("month")))
+    firsts = scope.first_rows([pk for pk in ids if pk not in lasts])
+    for team in teams:
+        if last := lasts.get(team.pk):
+            month = periods.Month(last, periods.zone_name(team.time_zone)).after
+        elif first := firsts.get(team.pk):
+            month = periods.month_at(first, team.time_zone)
+        else:
+            continue
+        while now >= month.ends + grace():
+            found.setdefault(team.pk, []).append(month)
+            month = month.after
     return found
 
 
@@ -120,164 +123,132 @@ def measured_share(events: int, estimated: int) -> Decimal:
 def _check_time(team: Team, month: periods.Month, *, now: datetime) -> None:
     if now < month.ends + grace():
         raise NotYet(f"{month} is kept open for late events until {month.ends + grace():%Y-%m-%d %H:%M} UTC")
-    earlier = [one for one in open_months(team, now=now) if one.first < month.first]
+    earlier = [one for one in open_months([team], now=now).get(team.pk, []) if one.first < month.first]
     for one in earlier:
         if scope.of(team, one).entries.exists():
             raise NotYet(f"{one} comes first: it is not closed yet")
 
 
-# The rows of the plain file, summed again without their days, keys and sources: the month itself first, in it usage,
-# corrections, credits.
-_LINES = """
-WITH plain AS ({plain})
-SELECT number < %s AS late, kind, path, model_name, deployment_name, meter, unit_price, reason, sum(total_quantity),
-       sum(cost), sum(entries)
-FROM plain GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-ORDER BY 1, CASE kind WHEN 'usage' THEN 0 WHEN 'correction' THEN 1 ELSE 2 END, 2, 3, 4, 5, 6, 7, 8
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """Of all rows; `counted`: of those that the month's counter counts."""
-
-    total: Decimal
-    entries: int
-    counted: Decimal
-
-
-def _sums(found: Scope) -> _Sums:
-    """Of the ledger's rows themselves."""
-    counted = Q(at__gte=found.begins) & ~Q(kind=LedgerEntry.Kind.CREDIT)
-    summed = found.entries.aggregate(
-        total=Sum("amount", default=Decimal(0)),
-        entries=Count("pk"),
-        counted=Sum("amount", filter=counted, default=Decimal(0)),
+def _noted(team: Team, month: periods.Month, error: NotYet) -> NotYet:
+    """Said in the log, to who asked, and to the staff."""
+    said = NotYet(f"{team.slug} {month}: {error}")
+    log.warning("a month is not closed: %s", said)
+    UnclosedMonth.objects.update_or_create(
+        team=team, month=month.first, defaults={"reason": str(error), "tried_at": timezone.now()}
     )
-    return _Sums(**summed)
+    return said
 
 
-def _lines(found: Scope) -> tuple[list[Line], int]:
-    """The lines, and how many of the ledger's rows the plain file has under its own."""
-    days = found.days()
-    plain, params = statements.grouped(found, days).query.sql_with_params()
-    first = [day for day, _ in days].index(found.month.first) + 1
-    with connection.cursor() as cursor:
-        cursor.execute(_LINES.format(plain=plain), [*params, first])
-        rows = cursor.fetchall()
-    return [_line(late, named, quantity, amount) for late, *named, quantity, amount, _ in rows], sum(
-        int(row[-1]) for row in rows
-    )
-
-
-def _line(late: bool, named: list[Any], quantity: Decimal, amount: Decimal) -> Line:
-    kind, path, model, deployment, meter, price, reason = named
-    return Line(
-        late=late,
-        kind=kind,
-        path=path,
-        model=model,
-        deployment=deployment,
-        meter=meter,
-        unit=METERS[meter].unit if meter in METERS else "",
-        quantity=statements.exact(quantity),
-        unit_price=statements.exact(price),
-        amount=statements.exact(amount),
-        reason=reason,
-    )
-
-
-def _checked(team: Team, found: Scope, *, lines: list[Line], sums: _Sums, in_files: int) -> list[dict[str, str]]:
-    """What was held against what, in words. Raises NotYet with everything that does not fit."""
-    wrong = apart(lines, total=sums.total, entries=sums.entries, in_files=in_files)
-    counter = _counter(team, found)
-    if counter != sums.counted and counter != _counted_now(found):
-        wrong.append(f"the month's counter says {counter}, the ledger {sums.counted}")
-    held = Reservation.objects.filter(team=team, state=Reservation.State.OPEN, month__lte=found.month.first)
-    if waiting := held.count():
-        wrong.append(f"calls of the month that are not settled: {waiting}")
-    for name in settings.INVOICE_CHECKS:
-        wrong += import_string(name)(team, found.begins, found.ends)
-    if wrong:
-        raise NotYet("; ".join(wrong))
-    compute = {"name": "Compute", "says": "the billed seconds equal the replicas' uptime"}
-    return [
-        {
-            "name": "Ledger, plain file and lines",
-            "says": f"all sum to {statements.exact(sums.total)}; each line is quantity x price",
-        },
-        {"name": "Counter of the month", "says": f"equals the ledger: {statements.exact(counter)} without credits"},
-        {"name": "Calls that are not settled", "says": "none"},
-        *([compute] if settings.INVOICE_CHECKS else []),
-    ]
-
-
-def apart(lines: list[Line], *, total: Decimal, entries: int, in_files: int) -> list[str]:
-    """Where the lines, which are the plain file's rows summed again, are not the ledger's rows: their sum, how many
-    rows of the ledger there are and how many the file has under its own, each line's product."""
-    found = []
-    by_line = rating.add(Decimal(line.amount) for line in lines)
-    if by_line != total:
-        found.append(f"the ledger's rows sum to {total}, the plain file's and the lines to {by_line}")
-    if in_files != entries:
-        found.append(f"the ledger has {entries} rows of the month, the plain file {in_files}")
-    if wrong := [line for line in lines if _product(line) != Decimal(line.amount)]:
-        found.append(f"{len(wrong)} lines are not quantity x price, such as {wrong[0].model} {wrong[0].meter}")
+def _closed(months: Sequence[TeamMonth], invoices: _Invoices) -> dict[UUID, Outcome]:
+    """The invoices of those that have one, and nothing for those that were passed over with nothing in them."""
+    found: dict[UUID, Outcome] = {}
+    for team, month in months:
+        if later := [row for row in invoices.get(team.pk, []) if row.month >= month.first]:
+            found[team.pk] = later[0] if later[0].month == month.first else None
     return found
 
 
-def _product(line: Line) -> Decimal:
-    return rating.EXACT.multiply(Decimal(line.quantity), Decimal(line.unit_price))
+def _use_credits(months: Sequence[TeamMonth], *, now: datetime) -> tuple[bool, dict[UUID, Outcome]]:
+    """Whether rows were written, and the teams whose credits can't be used now."""
+    having = set(CreditGrant.objects.filter(team__in=[team.pk for team, _ in months]).values_list("team", flat=True))
+    written, refused = False, dict[UUID, Outcome]()
+    for team, month in months:
+        if team.pk in having:
+            try:
+                written |= bool(credits.apply(team, month, now=now))
+            except (BillingError, DatabaseError) as error:
+                refused[team.pk] = NotYet(f"its credits can't be used: {error}")
+    return written, refused
 
 
-def _counter(team: Team, found: Scope) -> Decimal:
-    """What budgets are kept by: the month's costs without credits."""
-    counter = Spend.objects.filter(team=team, month=found.month.first).values_list("settled", flat=True).first()
-    return counter or Decimal(0)
+def _issue(ready: Sequence[Found], *, now: datetime) -> dict[UUID, Outcome]:
+    """All at once; where the database refuses one, each by itself."""
+    try:
+        return _write(ready, now=now) if ready else {}
+    except DatabaseError as error:
+        if len(ready) == 1:
+            log.exception("an invoice of %s can't be written", ready[0].scope.team_slug)
+            return {ready[0].scope.team_id: NotYet(f"its invoice can't be written: {error}")}
+    return {team: found for one in ready for team, found in _issue([one], now=now).items()}
 
 
-def _counted_now(found: Scope) -> Decimal:
-    """What the counter should say by all rows so far: it also counts what came after the watermark, and what an
-    invoice before has billed already when the team has moved to another time zone."""
-    rows = LedgerEntry.objects.filter(team=found.team_id, at__gte=found.begins, at__lt=found.ends)
-    return rows.exclude(kind=LedgerEntry.Kind.CREDIT).aggregate(total=Sum("amount"))["total"] or Decimal(0)
-
-
-def _issue(
-    team: Team, found: Scope, *, lines: list[Line], sums: _Sums, checks: list[dict[str, str]], now: datetime
-) -> Invoice:
-    """Number it and write it, one at a time over the whole portal; whoever comes second gets the first one's."""
-    events = UsageEvent.objects.filter(team=team, started_at__gte=found.begins, started_at__lt=found.ends)
-    counts = {"events": events.count(), "estimated": events.filter(quality="estimated").count()}
-    wish = StatementMail.objects.filter(team=team).first()
+def _write(ready: Sequence[Found], *, now: datetime) -> dict[UUID, Outcome]:
+    """Number and write them, one run at a time over the whole portal; whoever comes second gets the first one's."""
+    teams = {team.pk: team for team in Team.objects.filter(pk__in=[one.scope.team_id for one in ready])}
+    wishes = {wish.team_id: wish for wish in StatementMail.objects.filter(team__in=teams)}
+    estimated = _estimated([one.scope for one in ready])
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_NUMBERING])
-        if issued := Invoice.objects.filter(team=team, month=found.month.first).first():
-            return issued
-        invoice = Invoice.objects.create(
-            number=(Invoice.objects.aggregate(last=Max("number"))["last"] or 0) + 1,
-            team=team,
-            month=found.month.first,
-            team_slug=team.slug,
-            team_name=team.name,
-            time_zone=found.zone,
-            issuer=settings.INVOICE_ISSUER,
-            address=wish.address if wish else "",
-            begins=found.begins,
-            ends=found.ends,
-            own_from=found.own_from,
-            late_after=found.late_after,
-            upto=found.upto or 0,
-            total=sums.total,
-            due=rating.payable(sums.total),
-            entries=sums.entries,
-            lines=[asdict(line) for line in lines],
-            checks=checks,
-            issued_at=now,
-            **counts,
-        )
-        rollups.note_late(team.pk, ends=invoice.ends, upto=invoice.upto)
-        if wish and wish.emails:
-            InvoiceMail.objects.create(invoice=invoice, emails=wish.emails, due_at=now)
-        return invoice
+        invoices = scope.invoices_of(list(teams.values()))
+        done = _closed([(teams[one.scope.team_id], one.scope.month) for one in ready], invoices)
+        fresh = []
+        for one in (one for one in ready if one.scope.team_id not in done):
+            if one.scope.follows(invoices.get(one.scope.team_id, [])):
+                fresh.append(one)
+            else:
+                done[one.scope.team_id] = NotYet("the month before was closed meanwhile")
+        last = Invoice.objects.aggregate(last=Max("number"))["last"] or 0
+        made = [
+            _invoice(
+                one,
+                number=number,
+                address=wishes[one.scope.team_id].address if one.scope.team_id in wishes else "",
+                estimated=estimated.get(one.scope.team_id, 0),
+                now=now,
+            )
+            for number, one in enumerate(fresh, last + 1)
+        ]
+        _keep(made, wishes, now=now)
+    return done | {row.team_id: row for row in made}
+
+
+def _keep(made: list[Invoice], wishes: Mapping[UUID, StatementMail], *, now: datetime) -> None:
+    if not made:
+        return
+    for row in made:
+        row.save(force_insert=True)  # one by one is quicker than quoting all lines into arrays
+    rollups.note_late(made)
+    mailed = [row for row in made if row.team_id in wishes and wishes[row.team_id].emails]
+    InvoiceMail.objects.bulk_create(
+        InvoiceMail(invoice=row, emails=wishes[row.team_id].emails, due_at=now) for row in mailed
+    )
+    UnclosedMonth.objects.filter(
+        team__in=[row.team_id for row in made], month__lte=max(row.month for row in made)
+    ).delete()
+
+
+def _invoice(one: Found, *, number: int, address: str, estimated: int, now: datetime) -> Invoice:
+    found, total, events = one.scope, one.total, one.events
+    return Invoice(
+        number=number,
+        team_id=found.team_id,
+        month=found.month.first,
+        team_slug=found.team_slug,
+        team_name=found.team_name,
+        time_zone=found.zone,
+        issuer=settings.INVOICE_ISSUER,
+        address=address,
+        begins=found.begins,
+        ends=found.ends,
+        own_from=found.own_from,
+        late_after=found.late_after,
+        upto=found.upto or 0,
+        total=total,
+        due=rating.payable(total),
+        entries=one.entries,
+        events=events,
+        estimated=min(estimated, events),  # one that came after the watermark is no event of it
+        lines=[line.as_dict() for line in one.lines],
+        checks=closing.checks(one),
+        issued_at=now,
+    )
+
+
+def _estimated(scopes: Sequence[scope.Scope]) -> dict[UUID, int]:
+    """Events of each month that are estimated, not measured."""
+    wanted = Q()
+    for (begins, ends), ids in scope.teams_by_bounds(scopes).items():
+        wanted |= Q(team__in=ids, started_at__gte=begins, started_at__lt=ends)
+    rows = UsageEvent.objects.filter(wanted, quality="estimated").order_by()
+    return dict(rows.values_list("team").annotate(Count("pk")))

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from accounts.models import Team
 from billing import chaining, periods
-from billing.models import LedgerEntry, RollupDay, RollupLate, RollupMark, RollupQuarter, RollupZone
+from billing.models import Invoice, LedgerEntry, RollupDay, RollupLate, RollupMark, RollupQuarter, RollupZone
 
 BATCH = 400_000
 PATIENCE_S = 3.0
@@ -117,8 +117,10 @@ ROLL_UP = _add(_FROM_LEDGER, _QUARTERS)
 CUT_DAYS = _add(_FROM_QUARTERS, "")
 NOTE_LATE = """
 INSERT INTO billing_rolluplate (entry_id, team_id, at)
-SELECT e.id, e.team_id, e.at FROM billing_ledgerentry e
-WHERE e.team_id = %s AND e.at < %s AND e.id > %s AND e.id <= (SELECT coalesce(max(through), 0) FROM billing_rollupmark)
+SELECT e.id, e.team_id, e.at
+FROM unnest(%s::uuid[], %s::timestamptz[], %s::bigint[]) AS i(team_id, ends, upto)
+JOIN billing_ledgerentry e ON e.team_id = i.team_id AND e.at < i.ends AND e.id > i.upto
+WHERE e.id > %s AND e.id <= (SELECT coalesce(max(through), 0) FROM billing_rollupmark)
 ON CONFLICT DO NOTHING
 """
 
@@ -163,12 +165,13 @@ def first_late(team_ids: Sequence[UUID], *, before: datetime, after: int) -> dat
     return min((first for first in firsts if first is not None), default=None)
 
 
-def note_late(team_id: UUID, *, ends: datetime, upto: int) -> None:
-    """An invoice up to these bounds is being written in the caller's transaction: what the sums have already of the
-    rows that it leaves to the next one is noted with it. Waits for a run that is under way."""
+def note_late(invoices: Sequence[Invoice]) -> None:
+    """These are being written in the caller's transaction: what the sums have already of the rows that they leave to
+    the next ones is noted with them. Waits for a run that is under way."""
+    teams, ends, uptos = zip(*((row.team_id, row.ends, row.upto) for row in invoices), strict=True)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ONE_AT_A_TIME])
-        cursor.execute(NOTE_LATE, [team_id, ends, upto])
+        cursor.execute(NOTE_LATE, [list(teams), list(ends), list(uptos), min(uptos)])
 
 
 def rebuild(*, keep: bool) -> list[str]:

@@ -7,10 +7,12 @@ what its invoice covers, under the names of its day, whatever comes or changes l
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from psycopg import sql
 
 from accounts.models import Team
@@ -47,14 +49,7 @@ class Scope:
 
     @property
     def entries(self) -> QuerySet[LedgerEntry]:
-        found = LedgerEntry.objects.filter(team_id=self.team_id, at__lt=self.ends)
-        if self.upto is not None:
-            found = found.filter(id__lte=self.upto)
-        if self.own_from is None:
-            return found
-        if self.late_after is None:
-            return found.filter(at__gte=self.own_from)
-        return found.filter(Q(at__gte=self.own_from) | Q(at__lt=self.own_from, id__gt=self.late_after))
+        return entries_of([self])
 
     @property
     def late(self) -> QuerySet[LedgerEntry]:
@@ -69,6 +64,11 @@ class Scope:
         count = (self.month.after.first - first).days
         found = [first + timedelta(days=number) for number in range(count)]
         return [(day, periods.start_of_day(day, self.zone)) for day in found]
+
+    def follows(self, invoices: Sequence[Invoice]) -> bool:
+        """Whether it still begins where the last of these, the team's in the order of their months, ended."""
+        before = next((one for one in reversed(invoices) if one.month < self.month.first), None)
+        return (self.own_from, self.late_after) == ((before.ends, before.upto) if before else (None, None))
 
     def _oldest_late(self) -> datetime | None:
         """When the oldest row that happened before the month did; perhaps of one that this statement can't see yet."""
@@ -101,6 +101,25 @@ class Scope:
         return found
 
 
+def entries_of(scopes: Sequence[Scope]) -> QuerySet[LedgerEntry]:
+    """The rows of all these statements, each of another team; to be read in one pass. At least one statement."""
+    teams: dict[Q, list[UUID]] = {}
+    for one in scopes:
+        teams.setdefault(_bounds(one), []).append(one.team_id)
+    wanted = [Q(team__in=ids) & bounds for bounds, ids in teams.items()]
+    return LedgerEntry.objects.filter(reduce(or_, wanted))
+
+
+def _bounds(one: Scope) -> Q:
+    found = Q(at__lt=one.ends)
+    if one.upto is not None:
+        found &= Q(id__lte=one.upto)
+    if one.own_from is None:
+        return found
+    own = Q(at__gte=one.own_from)
+    return found & (own if one.late_after is None else own | Q(at__lt=one.own_from, id__gt=one.late_after))
+
+
 def of(team: Team, month: periods.Month) -> Scope:
     """What stands on the team's statement of the month now; for a closed month: for ever."""
     return of_teams([(team, month)])[0]
@@ -108,11 +127,17 @@ def of(team: Team, month: periods.Month) -> Scope:
 
 def of_teams(months: Sequence[tuple[Team, periods.Month]]) -> list[Scope]:
     """The same for many teams, each with its own month, in their order; in one look whatever their number."""
-    issued: dict[UUID, list[Invoice]] = {}
-    rows = Invoice.objects.filter(team__in=[team.pk for team, _ in months]).order_by("month")
-    for invoice in rows.defer("lines", "checks", "address"):
-        issued.setdefault(invoice.team_id, []).append(invoice)
+    issued = invoices_of([team for team, _ in months])
     return [_of(team, month, issued.get(team.pk, [])) for team, month in months]
+
+
+def invoices_of(teams: Sequence[Team]) -> dict[UUID, list[Invoice]]:
+    """Each team's, in the order of their months, without their lines."""
+    found: dict[UUID, list[Invoice]] = {}
+    rows = Invoice.objects.filter(team__in=[team.pk for team in teams]).order_by("month")
+    for invoice in rows.defer("lines", "checks", "address"):
+        found.setdefault(invoice.team_id, []).append(invoice)
+    return found
 
 
 def _of(team: Team, month: periods.Month, invoices: list[Invoice]) -> Scope:
@@ -156,9 +181,25 @@ def of_invoice(invoice: Invoice) -> Scope:
     )
 
 
-def to_close(team: Team, month: periods.Month, *, upto: int) -> Scope:
-    """What an invoice for the month would cover if it saw the ledger up to row `upto`."""
-    last = Invoice.objects.filter(team=team, month__lt=month.first).order_by("-month").first()
+def teams_by_bounds(scopes: Sequence[Scope]) -> dict[tuple[datetime, datetime], list[UUID]]:
+    """Whose months begin and end at these moments."""
+    found: dict[tuple[datetime, datetime], list[UUID]] = {}
+    for one in scopes:
+        found.setdefault((one.begins, one.ends), []).append(one.team_id)
+    return found
+
+
+def first_rows(team_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """When each team's oldest row of the ledger happened."""
+    rows = LedgerEntry.objects.filter(team=OuterRef("pk")).order_by("at").values("at")[:1]
+    found = Team.objects.filter(pk__in=team_ids).annotate(first=Subquery(rows)).filter(first__isnull=False)
+    return dict(found.values_list("pk", "first"))
+
+
+def to_close(team: Team, month: periods.Month, *, invoices: Sequence[Invoice], upto: int) -> Scope:
+    """What an invoice for the month would cover if it saw the ledger up to row `upto`. `invoices`: the team's, in the
+    order of their months."""
+    last = next((one for one in reversed(invoices) if one.month < month.first), None)
     return Scope(
         team_id=team.pk,
         team_slug=team.slug,

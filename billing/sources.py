@@ -32,7 +32,8 @@ _NUMBERS = sql.SQL(
 @dataclass(frozen=True, slots=True)
 class Part:
     """The teams' ledger with `begins` <= at < `ends` (begins None: from the first row) and id <= `upto` (None: all so
-    far); and what came late: at < `begins` with an id beyond `late_after` (None: none). Days are those of `zone`."""
+    far); and what came late: at < `begins` with an id beyond `late_after` (None: none). Days are those of `zone`.
+    `written` is False for an invoice that is about to be: nobody has noted yet what it leaves to the next one."""
 
     team_ids: tuple[UUID, ...]
     zone: str
@@ -40,6 +41,7 @@ class Part:
     ends: datetime
     upto: int | None = None
     late_after: int | None = None
+    written: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ def parts_of(scopes: Iterable[Scope]) -> list[Part]:
     """What stands on these statements, those of the same bounds together."""
     teams: dict[Part, list[UUID]] = {}
     for one in scopes:
-        part = Part((), one.zone, one.own_from, one.ends, one.upto, one.late_after)
+        part = Part(
+            (), one.zone, one.own_from, one.ends, one.upto, one.late_after, bool(one.number) or one.upto is None
+        )
         teams.setdefault(part, []).append(one.team_id)
     return [replace(part, team_ids=tuple(ids)) for part, ids in teams.items() if part.upto != EMPTY]
 
@@ -108,11 +112,17 @@ def grid_of(asked: Asked, *, step: Literal["day", "hour"], zone: str) -> Grid:
 
 
 def summed(
-    asked: Asked, *, grid: Grid, names: tuple[str, ...], calls: Literal["calls", "uses"], mark: Mark | None = None
+    asked: Asked,
+    *,
+    grid: Grid,
+    names: tuple[str, ...],
+    calls: Literal["calls", "uses"],
+    mark: Mark | None = None,
 ) -> list[Any]:
     """Rows of `names` (team_id, those of rollups.NAMES, and `number`, the place in the grid from 1) with the exact sums
     of quantity and amount, the count of calls and what caches saved; in the order of the names. Groups in which rows
-    that stand elsewhere took everything away are left out. `mark`: read before, for several sums of the same teams."""
+    that stand elsewhere took everything away are left out. With `split` among the names, and none of the ledger's: all
+    rows once for each split that days are kept by, from its own sums. `mark`: read before, for several sums."""
     if not asked.parts:
         return []
     for attempt in range(ATTEMPTS):
@@ -151,7 +161,10 @@ class _Reading:
     def __init__(self, part: Part, asked: Asked, grid: Grid, names: tuple[str, ...], mark: Mark) -> None:
         self._part, self._grid, self._mark, self._filters = part, grid, mark, asked.filters
         told_apart = {*names, *asked.filters} & SPLITS.keys()
-        self._split = SPLITS[told_apart.pop()] if len(told_apart) == 1 else "" if told_apart else ALL
+        own = SPLITS[told_apart.pop()] if len(told_apart) == 1 else "" if told_apart else ALL
+        self._names = tuple(name for name in NAMES if name in names)
+        self._splits = (ALL, *SPLITS.values()) if "split" in names else (own,)
+        self._each_split = "split" in names
 
     def sources(self) -> Iterator[sql.Composable]:
         part, mark = self._part, self._mark
@@ -163,7 +176,7 @@ class _Reading:
             if others:
                 yield from self._by_quarter(others, part.begins, part.ends)
             if part.upto is not None:
-                yield self._noted(-1, [*self._own(), sql.SQL("e.id > {}").format(sql.Literal(part.upto))])
+                yield self._left_to_the_next(sql.SQL("e.id > {}").format(sql.Literal(part.upto)))
             if part.late_after is not None:
                 yield self._noted(1, self._late())
         beyond = sql.SQL("e.id > {}").format(sql.Literal(mark.through))
@@ -195,7 +208,7 @@ class _Reading:
         bounds = [sql.SQL("r.day < {}").format(sql.Literal(after))]
         if first is not None:
             bounds.append(sql.SQL("r.day >= {}").format(sql.Literal(first)))
-        bounds.append(sql.SQL("r.split = {}").format(sql.Literal(self._split)))
+        bounds.append(sql.SQL("r.split = ANY({})").format(sql.Literal(list(self._splits))))
         number: sql.Composable = sql.SQL("1")
         if self._grid.step:
             number = sql.SQL("(r.day - {} + 1)").format(sql.Literal(self._grid.first))
@@ -224,25 +237,48 @@ class _Reading:
     def _from_sums(
         self, table: str, number: sql.Composable, teams: Sequence[UUID], bounds: Sequence[sql.Composable]
     ) -> sql.Composable:
+        tables, split = sql.SQL("{} r").format(sql.Identifier(table)), self._split_of(table)
+        if table != "billing_rollupday":
+            tables += self._for_each_split()
+        where = sql.SQL("r.team_id = ANY({}) AND {}").format(sql.Literal(list(teams)), sql.SQL(" AND ").join(bounds))
+        if not self._names and not self._filters:  # it does not matter of what the sums are
+            return sql.SQL(
+                "SELECT {number} AS number, r.team_id, {split} AS split, {sums} FROM {tables} WHERE {where}"
+            ).format(number=number, split=split, sums=_columns("r", _SUMS), tables=tables, where=where)
         grouped = sql.SQL(
-            "SELECT {number} AS number, r.team_id, r.subject_id, {sums} FROM {table} r "
-            "WHERE r.team_id = ANY({teams}) AND {bounds} GROUP BY 1, 2, 3"
+            "SELECT {number} AS number, r.team_id, {split} AS split, r.subject_id, {sums} FROM {tables} "
+            "WHERE {where} GROUP BY 1, 2, 3, 4"
         ).format(
             number=number,
+            split=split,
             sums=sql.SQL(", ").join(sql.SQL("sum(r.{0}) AS {0}").format(sql.Identifier(name)) for name in _SUMS),
-            table=sql.Identifier(table),
-            teams=sql.Literal(list(teams)),
-            bounds=sql.SQL(" AND ").join(bounds),
+            tables=tables,
+            where=where,
         )
         return sql.SQL(
-            "SELECT q.number, q.team_id, {names}, {sums} "
+            "SELECT q.number, q.team_id, q.split, {names} {sums} "
             "FROM ({grouped}) AS q JOIN billing_rollupsubject e ON e.id = q.subject_id WHERE {filters}"
         ).format(
-            names=_columns("e", NAMES),
+            names=self._named(),
             sums=_columns("q", _SUMS),
             grouped=grouped,
             filters=sql.SQL(" AND ").join([*self._filtered(), sql.SQL("true")]),
         )
+
+    def _named(self) -> sql.Composable:
+        """The names that are asked for, each with a comma behind it."""
+        return sql.SQL("").join(sql.SQL("e.{}, ").format(sql.Identifier(name)) for name in self._names)
+
+    def _split_of(self, table: str) -> sql.Composable:
+        if not self._each_split:
+            return sql.SQL("''")
+        return sql.SQL("r.split") if table == "billing_rollupday" else sql.SQL("each.split")
+
+    def _for_each_split(self) -> sql.Composable:
+        """Behind a table that knows no splits: its rows once for each."""
+        if not self._each_split:
+            return sql.SQL("")
+        return sql.SQL(" CROSS JOIN unnest({}::text[]) AS each(split)").format(sql.Literal(list(self._splits)))
 
     def _rows(self, conditions: Sequence[sql.Composable], teams: Sequence[UUID] = ()) -> sql.Composable:
         return self._selected(sql.SQL("billing_ledgerentry e"), 1, conditions, teams)
@@ -256,17 +292,25 @@ class _Reading:
         )
         return self._selected(tables, sign, [mine, through, *conditions])
 
+    def _left_to_the_next(self, beyond: sql.Composable) -> sql.Composable:
+        """Taken away: in the sums, but beyond what the invoice sees."""
+        if self._part.written:
+            return self._noted(-1, [*self._own(), beyond])
+        through = sql.SQL("e.id <= {}").format(sql.Literal(self._mark.through))
+        return self._selected(sql.SQL("billing_ledgerentry e"), -1, [*self._own(), beyond, through])
+
     def _selected(
         self, tables: sql.Composable, sign: int, conditions: Sequence[sql.Composable], teams: Sequence[UUID] = ()
     ) -> sql.Composable:
         mine = sql.SQL("e.team_id = ANY({})").format(sql.Literal(list(teams or self._part.team_ids)))
         return sql.SQL(
-            "SELECT {number} AS number, e.team_id, {names}, {numbers} FROM {tables} WHERE {conditions}"
+            "SELECT {number} AS number, e.team_id, {split} AS split, {names} {numbers} FROM {tables} WHERE {conditions}"
         ).format(
             number=self._place("e.at"),
-            names=_columns("e", NAMES),
+            split=self._split_of("billing_ledgerentry"),
+            names=self._named(),
             numbers=_NUMBERS.format(sign=sql.Literal(sign)),
-            tables=tables,
+            tables=tables + self._for_each_split(),
             conditions=sql.SQL(" AND ").join([mine, *conditions, *self._filtered()]),
         )
 

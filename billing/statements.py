@@ -7,7 +7,7 @@ where needed, the header's order fixed. Which rows stand on a statement is billi
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -92,8 +92,14 @@ def grouped(found: Scope, days: list[Day]) -> "QuerySet[Any, Any]":
     begins = Value([moment for _, moment in days], output_field=ArrayField(DateTimeField()))
     bucket = Func(F("at"), begins, function="width_bucket", output_field=IntegerField())
     number = Greatest(bucket, Value(1))
-    rows = found.entries.annotate(number=number).order_by().values_list(*BY_DAY)
-    return rows.annotate(total_quantity=Sum("quantity"), cost=Sum("amount"), entries=Count("pk"))
+    return summed(found.entries.annotate(number=number), BY_DAY)
+
+
+def summed(entries: "QuerySet[Any, Any]", by: Sequence[str]) -> "QuerySet[Any, Any]":
+    """Rows of a statement, put together by these columns: what the plain file and an invoice's lines are both made of.
+    Behind the columns: the sum of the quantities, the sum of the amounts, and how many rows of the ledger those are."""
+    rows = entries.order_by().values_list(*by)
+    return rows.annotate(total_quantity=Sum("quantity"), cost=Sum("amount"), entries=Count("*"))
 
 
 def rows_of(found: Scope) -> Iterator[Row]:

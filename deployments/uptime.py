@@ -4,15 +4,15 @@ Until its first Ready it is on the meter of starting; how that time is charged i
 failed, so it is billed after that. From Ready on, each full minute is billed when it is over, the rest at the exit.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from accounts.models import Team
 from billing import metering, pricing
 from billing.meters import COMPUTE_SECONDS, COMPUTE_STARTING, COMPUTE_STARTING_FAILED
 from billing.models import LedgerEntry
@@ -73,21 +73,37 @@ def close(replica: Replica, seen: Observation, *, crashed: bool, detail: str) ->
     replica.refresh_from_db()
 
 
-def differences(team: Team, begins: datetime, ends: datetime) -> list[str]:
-    """Asked before a month is billed: where what was billed is not what the team's replicas lived in it."""
-    replicas = Replica.objects.filter(deployment__team=team, started_at__lt=ends).exclude(exited_at__lte=begins)
-    behind = [
-        row for row in replicas if row.exited_at is None and (row.billed_until is None or row.billed_until < ends)
-    ]
-    if behind:
-        return [f"replicas that are not billed to the month's end yet: {', '.join(row.name for row in behind)}"]
-    lived = sum((_inside(row, begins, ends) for row in replicas), timedelta(0))
+def differences(team_ids: Sequence[UUID], begins: datetime, ends: datetime) -> dict[UUID, list[str]]:
+    """Asked before a month is billed: where what was billed is not what the teams' replicas lived in it. Teams without
+    a difference are left out."""
+    lived, billed, found = _lived(team_ids, begins, ends), _billed(team_ids, begins, ends), {}
+    for team in team_ids:
+        rows = lived.get(team, [])
+        behind = [row for row in rows if row.exited_at is None and (row.billed_until or begins) < ends]
+        total = sum((_inside(row, begins, ends) for row in rows), timedelta(0))
+        seconds = Decimal(total // timedelta(microseconds=1)).scaleb(-6)
+        if behind:
+            found[team] = [f"replicas that are not billed to the month's end yet: {', '.join(r.name for r in behind)}"]
+        elif billed.get(team, 0) != seconds:
+            found[team] = [f"replicas lived {seconds} s, {billed.get(team, 0)} s are billed"]
+    return found
+
+
+def _lived(team_ids: Sequence[UUID], begins: datetime, ends: datetime) -> dict[UUID, list[Replica]]:
+    """Whoever ran for some of the time, by team."""
+    rows = Replica.objects.filter(deployment__team__in=team_ids, started_at__lt=ends).exclude(exited_at__lte=begins)
+    found: dict[UUID, list[Replica]] = {}
+    for row in rows.select_related("deployment"):
+        found.setdefault(row.deployment.team_id, []).append(row)
+    return found
+
+
+def _billed(team_ids: Sequence[UUID], begins: datetime, ends: datetime) -> dict[UUID, Decimal]:
+    """Seconds, by team."""
     rows = LedgerEntry.objects.filter(
-        team=team, kind="usage", meter__startswith="compute.", at__gte=begins, at__lt=ends
+        team__in=team_ids, kind="usage", meter__startswith="compute.", at__gte=begins, at__lt=ends
     )
-    billed = rows.aggregate(total=Sum("quantity"))["total"] or Decimal(0)
-    seconds = Decimal(lived // timedelta(microseconds=1)).scaleb(-6)
-    return [] if billed == seconds else [f"replicas lived {seconds} s, {billed} s are billed"]
+    return dict(rows.order_by().values_list("team").annotate(total=Sum("quantity")))
 
 
 def _inside(row: Replica, begins: datetime, ends: datetime) -> timedelta:

@@ -1,7 +1,14 @@
 """Billing's tables. It knows no product: its subjects are strings (sku, meter, source) with names copied on the row."""
 
 from billing.models.budgets import AlertSettings, Budget, BudgetAlert, Counter, Delivery, Spend
-from billing.models.invoices import Invoice, InvoiceMail, ProviderImport, ProviderUsage, StatementMail
+from billing.models.invoices import (
+    Invoice,
+    InvoiceMail,
+    ProviderImport,
+    ProviderUsage,
+    StatementMail,
+    UnclosedMonth,
+)
 from billing.models.ledger import ChainSeal, CreditGrant, LedgerEntry, RerateSum, Rerating, SealRun
 from billing.models.prices import Discount, Price, PriceDraft
 from billing.models.rollups import (
@@ -42,5 +49,6 @@ __all__ = [
     "SealRun",
     "Spend",
     "StatementMail",
+    "UnclosedMonth",
     "UsageEvent",
 ]

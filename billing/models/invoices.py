@@ -31,7 +31,7 @@ class Invoice(models.Model):
     due = models.DecimalField(max_digits=20, decimal_places=2, help_text="`total` in whole cents.")
     currency = models.CharField(max_length=3, default="USD")
     entries = models.PositiveBigIntegerField(help_text="Ledger rows on it.")
-    events = models.PositiveBigIntegerField(help_text="Usage events of the month.")
+    events = models.PositiveBigIntegerField(help_text="Calls and slices of compute of the month.")
     estimated = models.PositiveBigIntegerField(help_text="Those of them that are estimated, not measured.")
     lines = models.JSONField(help_text="The lines with names, quantities and prices as they stood; see invoicing.Line.")
     checks = models.JSONField(help_text="What was held against what before it was issued: [{name, says}].")
@@ -56,6 +56,25 @@ class Invoice(models.Model):
     @property
     def month_name(self) -> str:
         return f"{self.month:%Y-%m}"
+
+
+class UnclosedMonth(models.Model):
+    """A month that could not be closed when it was last tried. Gone once it is closed."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    month = models.DateField(help_text="Its first day.")
+    reason = models.TextField(help_text="What did not fit.")
+    since = models.DateTimeField(auto_now_add=True)
+    tried_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["month", "team"]
+        verbose_name = "month that is not closed"
+        verbose_name_plural = "months that are not closed"
+        constraints = [models.UniqueConstraint(fields=["team", "month"], name="one_row_per_unclosed_month")]
+
+    def __str__(self) -> str:
+        return f"{self.month:%B %Y} of {self.team}"
 
 
 class StatementMail(models.Model):

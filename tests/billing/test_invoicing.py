@@ -20,7 +20,6 @@ from django.test import Client
 from accounts.models import Membership, Role, Team
 from billing import credits, focus, invoice_mail, invoice_pdf, invoicing, metering, periods, rating, scope, statements
 from billing.errors import NotYet
-from billing.invoicing import Line
 from billing.models import Invoice, InvoiceMail, LedgerEntry, Spend, StatementMail, UsageEvent
 from billing.statements import FORMATS
 from tests.factories.accounts import MembershipFactory, TeamFactory
@@ -356,21 +355,3 @@ def inflated(part: bytes) -> bytes:
     with contextlib.suppress(zlib.error):
         return zlib.decompress(part)
     return part
-
-
-def test_what_is_not_the_ledger_is_named_one_by_one() -> None:
-    lines = [
-        Line(
-            late=False, kind="usage", path="hosted", model=model, deployment="", meter="tokens.input", unit="token",
-            quantity="2", unit_price="0.1", amount=amount, reason="",
-        )
-        for model, amount in (("a", "0.2"), ("b", "0.3"))
-    ]  # fmt: skip
-    good = {"total": Decimal("0.5"), "entries": 4, "in_files": 4}
-    assert invoicing.apart(lines[:1], **(good | {"total": Decimal("0.2")})) == []
-    assert invoicing.apart(lines, **good) == ["1 lines are not quantity x price, such as b tokens.input"]
-    said = invoicing.apart(lines[:1], **(good | {"in_files": 3}))
-    assert said == [
-        "the ledger's rows sum to 0.5, the plain file's and the lines to 0.2",
-        "the ledger has 4 rows of the month, the plain file 3",
-    ]

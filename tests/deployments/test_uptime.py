@@ -165,13 +165,13 @@ def test_a_month_is_billed_only_when_its_seconds_are_what_its_replicas_lived(rep
     november = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
     december = november[1], datetime(2027, 1, 1, tzinfo=UTC)
     uptime.note(replica, running(100))
-    (behind,) = uptime.differences(team, *november)
+    (behind,) = uptime.differences([team.pk], *november)[team.pk]
     assert replica.name in behind
     uptime.note(replica, running(200))
-    assert uptime.differences(team, *november) == []
+    assert uptime.differences([team.pk], *november) == {}
     uptime.close(replica, exited(420.5), crashed=False, detail="")
-    assert uptime.differences(team, *november) == uptime.differences(team, *december) == []
+    assert uptime.differences([team.pk], *november) == uptime.differences([team.pk], *december) == {}
     Replica.objects.filter(pk=replica.pk).update(exited_at=START + timedelta(seconds=421))
-    assert "421" not in str(uptime.differences(team, *november))
-    (wrong,) = uptime.differences(team, *december)
+    assert "421" not in str(uptime.differences([team.pk], *november))
+    (wrong,) = uptime.differences([team.pk], *december)[team.pk]
     assert "are billed" in wrong

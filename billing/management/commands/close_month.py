@@ -38,7 +38,7 @@ class Command(BaseCommand):
         except BadMonth as error:
             raise CommandError(str(error)) from error
         except NotYet as error:
-            return [error]
+            return [NotYet(f"{team.slug} {month}: {error}")]
         if invoice is None:
             raise CommandError(f"{team.slug} has nothing to bill in {month}")
         return [invoice]
