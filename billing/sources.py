@@ -241,20 +241,22 @@ class _Reading:
         if table != "billing_rollupday":
             tables += self._for_each_split()
         where = sql.SQL("r.team_id = ANY({}) AND {}").format(sql.Literal(list(teams)), sql.SQL(" AND ").join(bounds))
-        if not self._names and not self._filters:  # it does not matter of what the sums are
-            return sql.SQL(
-                "SELECT {number} AS number, r.team_id, {split} AS split, {sums} FROM {tables} WHERE {where}"
-            ).format(number=number, split=split, sums=_columns("r", _SUMS), tables=tables, where=where)
+        # Of what a sum is, need not be looked up for the sums of all.
+        of_all = not self._names and not self._filters
         grouped = sql.SQL(
-            "SELECT {number} AS number, r.team_id, {split} AS split, r.subject_id, {sums} FROM {tables} "
+            "SELECT {number} AS number, r.team_id, {split} AS split, {subject}, {sums} FROM {tables} "
             "WHERE {where} GROUP BY 1, 2, 3, 4"
         ).format(
             number=number,
             split=split,
+            subject=sql.SQL("NULL::bigint AS subject_id" if of_all else "r.subject_id"),
             sums=sql.SQL(", ").join(sql.SQL("sum(r.{0}) AS {0}").format(sql.Identifier(name)) for name in _SUMS),
             tables=tables,
             where=where,
         )
+        if of_all:
+            columns = _columns("q", ("number", "team_id", "split", *_SUMS))
+            return sql.SQL("SELECT {} FROM ({}) AS q").format(columns, grouped)
         return sql.SQL(
             "SELECT q.number, q.team_id, q.split, {names} {sums} "
             "FROM ({grouped}) AS q JOIN billing_rollupsubject e ON e.id = q.subject_id WHERE {filters}"

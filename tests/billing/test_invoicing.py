@@ -16,11 +16,33 @@ from django.core.management import CommandError, call_command
 from django.db import Error, connection, connections, transaction
 from django.db.models import Sum
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from accounts.models import Membership, Role, Team
-from billing import credits, focus, invoice_mail, invoice_pdf, invoicing, metering, periods, rating, scope, statements
+from accounts.models import Membership, Role, Team, User
+from billing import (
+    credits,
+    focus,
+    invoice_mail,
+    invoice_pdf,
+    invoicing,
+    metering,
+    periods,
+    rating,
+    rollups,
+    scope,
+    statements,
+)  # fmt: skip
 from billing.errors import NotYet
-from billing.models import Invoice, InvoiceMail, LedgerEntry, Spend, StatementMail, UsageEvent
+from billing.models import (
+    Invoice,
+    InvoiceMail,
+    LedgerEntry,
+    RollupDay,
+    Spend,
+    StatementMail,
+    UnclosedMonth,
+    UsageEvent,
+)
 from billing.statements import FORMATS
 from tests.factories.accounts import MembershipFactory, TeamFactory
 from tests.factories.billing import billed, call
@@ -355,3 +377,128 @@ def inflated(part: bytes) -> bytes:
     with contextlib.suppress(zlib.error):
         return zlib.decompress(part)
     return part
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("split", ["all", "model", "deployment", "key", "member", "tag"])
+def test_a_chart_that_does_not_show_the_ledger_is_named_and_its_team_alone_waits(split: str) -> None:
+    good, bad = TeamFactory(slug="good"), TeamFactory(slug="bad")
+    for team in (good, bad):
+        billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    rollups.roll_up()
+    RollupDay.objects.filter(team=bad, split=split).update(amount=5)
+    waiting, invoice = invoicing.close_due(now=OVER)
+    assert "bad 2026-10: the charts show 5" in str(waiting)
+    assert f" for {split}, the ledger 0.02" in str(waiting)
+    assert isinstance(invoice, Invoice)
+    assert (invoice.team, invoice.number) == (good, 1)
+    rollups.rebuild(keep=True)
+    (invoice,) = invoicing.close_due(now=OVER)
+    assert isinstance(invoice, Invoice)
+    assert (invoice.team, invoice.number) == (bad, 2)
+
+
+@pytest.mark.django_db
+def test_a_quantity_in_a_chart_that_is_not_the_ledgers_is_named() -> None:
+    team = TeamFactory()
+    billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    rollups.roll_up()
+    RollupDay.objects.filter(split="all").update(quantity=5)
+    with pytest.raises(NotYet, match=r"a quantity of 5\.0+ for usage hosted tokens.input"):
+        close(team)
+
+
+@pytest.mark.django_db
+def test_what_was_summed_beyond_the_watermark_is_no_difference() -> None:
+    team = TeamFactory()
+    billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    upto = invoicing.watermark()
+    late = billed(team, USED, started_at=datetime(2026, 10, 13, tzinfo=UTC))
+    rollups.roll_up()
+    invoice = invoicing.close(team, month_of(team), now=OVER, upto=upto)
+    assert invoice is not None
+    assert (invoice.entries, invoice.total) == (1, late.cost)
+    assert issued(team, "2026-11", now=LATER).total == late.cost
+
+
+@pytest.mark.django_db
+def test_teams_of_several_zones_and_histories_closed_together_get_what_each_would_alone() -> None:
+    teams = [TeamFactory(slug=f"team-{number}", time_zone=zone) for number, zone in enumerate(ZONES)]
+    for team in teams:
+        for hour in range(0, 24 * 70, 31):
+            billed(team, USED, started_at=datetime(2026, 9, 28, tzinfo=UTC) + timedelta(hours=hour))
+    list(invoicing.close_due(now=datetime(2026, 10, 6, tzinfo=UTC)))
+    for team in teams[::2]:
+        billed(team, USED, started_at=datetime(2026, 9, 29, tzinfo=UTC))
+    assert issued(teams[0]).month_name == "2026-10"  # one is ahead of the others
+    rollups.roll_up()
+    list(invoicing.close_due(now=LATER))
+    for team in teams:
+        invoices = list(Invoice.objects.filter(team=team).order_by("month"))
+        assert [invoice.month_name for invoice in invoices] == ["2026-09", "2026-10", "2026-11"]
+        for invoice in invoices:
+            found = scope.of(team, month_of(team, invoice.month_name))
+            assert statements.total(statements.rows_of(found)) == invoice.total
+            assert found.entries.count() == invoice.entries
+            late = rating.add(Decimal(line["amount"]) for line in invoice.lines if line["late"])
+            assert late == (found.late.aggregate(total=Sum("amount"))["total"] or 0)
+            assert invoice.events == found.entries.filter(at__gte=found.begins).count()
+    assert sum(invoice.total for invoice in Invoice.objects.all()) == ledger_until(LATER)
+
+
+ZONES = ("UTC", "Asia/Tokyo", "America/Los_Angeles", "Asia/Kolkata", "UTC")
+
+
+def ledger_until(now: datetime) -> Decimal:
+    """Of all rows in months that are over."""
+    rows = LedgerEntry.objects.filter(at__lt=now)
+    return sum(
+        (row.amount for row in rows.select_related("team") if row.at < month_of(row.team, "2026-11").ends), Decimal(0)
+    )
+
+
+@pytest.mark.django_db
+def test_the_ledger_is_passed_over_once_however_many_teams_are_closed() -> None:
+    counts = []
+    for many in (1, 5):
+        Team.objects.update(is_sample=True)
+        for _ in range(many):
+            billed(TeamFactory(), USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+        rollups.roll_up()
+        with CaptureQueriesContext(connection) as asked:
+            assert len(list(invoicing.close_due(now=OVER))) == many
+        texts = [query["sql"] for query in asked]
+        assert len([text for text in texts if 'SUM("billing_ledgerentry"."amount")' in text]) == 1
+        counts.append(len([text for text in texts if "INSERT INTO" not in text]))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.django_db
+def test_a_row_that_the_database_refuses_keeps_one_team_waiting(settings: Any) -> None:
+    teams = [TeamFactory(slug=slug) for slug in ("a", "b", "c")]
+    for team in teams:
+        billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE billing_invoice ADD CHECK (team_slug <> 'b')")
+    found = list(invoicing.close_due(now=OVER))
+    assert [isinstance(one, Invoice) for one in found] == [True, False, True]
+    assert sorted(Invoice.objects.values_list("number", flat=True)) == [1, 2]
+
+
+@pytest.mark.django_db
+def test_staff_read_why_a_month_is_not_closed_until_it_is(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    team = TeamFactory(slug="acme", name="Acme")
+    billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    Spend.objects.filter(team=team).update(settled=1)
+    for _ in range(2):
+        with pytest.raises(CommandError):
+            call_command("close_month")
+    assert "acme 2026-10: the month's counter says 1" in capsys.readouterr().err
+    assert UnclosedMonth.objects.count() == 1
+    client.force_login(User.objects.create_superuser("root@example.com", "a-long-quiet-river"))
+    page = client.get("/admin/billing/unclosedmonth/").content.decode()
+    assert "October 2026 of" in page
+    assert "counter says 1" in page
+    counted(team)
+    call_command("close_month")
+    assert not UnclosedMonth.objects.exists()
