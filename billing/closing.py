@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import BooleanField, Count, ExpressionWrapper, Q, Sum, Value
+from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet, Sum, Value
 from django.utils.module_loading import import_string
 
 from billing import rating, rollups, scope, sources, statements
@@ -22,7 +22,9 @@ from billing.models import LedgerEntry, Reservation, Spend
 from billing.scope import Scope
 from billing.sources import Asked
 
-BY_LINE = ("kind", "path", "model_name", "deployment_name", "meter", "unit_price", "reason")
+_NAMES = ("path", "model_name", "deployment_name", "meter", "unit_price")
+BY_LINE = ("kind", *_NAMES, "reason")
+_MERE_USAGE = Q(kind="usage", reason="")
 _PLACES = {"usage": 0, "correction": 1, "credit": 2}
 _TABLE = ("kind", "path", "meter", "unit_price")
 
@@ -142,15 +144,22 @@ def checks(month: Found) -> list[dict[str, str]]:
 
 
 def _rows(scopes: Sequence[Scope]) -> dict[UUID, list[Summed]]:
-    """By team; the one pass over the ledger's rows."""
+    """By team; the one pass over the ledger's rows. The few that are no mere usage are looked up apart: two columns
+    less to tell all others apart by."""
     entries = scope.entries_of(scopes).annotate(late=_late(scopes))
-    summed = statements.summed(entries, ("team_id", "late", *BY_LINE)).annotate(called=Sum("calls"))
     found: dict[UUID, list[Summed]] = {}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL work_mem = '64MB'")  # one group for each line of all invoices
-        for team, *values in summed:
-            found.setdefault(team, []).append(Summed(*values))
+        for late, team, *values in _grouped(entries.filter(_MERE_USAGE), _NAMES):
+            names, sums = values[: len(_NAMES)], values[len(_NAMES) :]
+            found.setdefault(team, []).append(Summed._make([late, "usage", *names, "", *sums]))
+        for late, team, *values in _grouped(entries.filter(~_MERE_USAGE), BY_LINE):
+            found.setdefault(team, []).append(Summed._make([late, *values]))
     return found
+
+
+def _grouped(entries: "QuerySet[Any, Any]", by: Sequence[str]) -> "QuerySet[Any, Any]":
+    return statements.summed(entries, ("late", "team_id", *by)).annotate(called=Sum("calls"))
 
 
 def _late(scopes: Sequence[Scope]) -> Any:

@@ -89,6 +89,8 @@ class LedgerEntry(models.Model):
             models.Index(
                 fields=["team", "at"], condition=Q(kind="usage", meter__startswith="compute."), name="ledger_compute"
             ),
+            # It also reads usage apart from the few rows that say why.
+            models.Index(fields=["team", "at"], condition=~Q(kind="usage", reason=""), name="ledger_beside_usage"),
             models.Index(fields=["corrects"], condition=Q(corrects__isnull=False), name="ledger_corrections"),
             models.Index(fields=["credit"], condition=Q(credit__isnull=False), name="ledger_credits"),
         ]
