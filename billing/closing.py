@@ -225,15 +225,15 @@ def _is_product(row: Summed) -> bool:
 
 def _differing(shown: _Sums, lines: _Sums) -> Iterator[str]:
     """The first that differs, in words."""
-    nothing = Decimal(0), Decimal(0)
+    nothing, exact = (Decimal(0), Decimal(0)), statements.exact
     for names in (*lines, *(name for name in shown if name not in lines)):
         (quantity, amount), (used, owed) = shown.get(names, nothing), lines.get(names, nothing)
-        of = " ".join(str(name) for name in names)
+        of = " ".join(exact(name) if isinstance(name, Decimal) else name for name in names)
         if amount != owed:
-            yield f"the charts show {amount} for {of}, the ledger {owed}"
+            yield f"the charts show {exact(amount)} for {of}, the ledger {exact(owed)}"
             return
         if quantity != used:
-            yield f"the charts show a quantity of {quantity} for {of}, the ledger {used}"
+            yield f"the charts show a quantity of {exact(quantity)} for {of}, the ledger {exact(used)}"
             return
 
 
