@@ -32,7 +32,7 @@ function draw() {
   const data = figure.data.map((trace) => ({
     ...trace,
     text: buckets.map(({ name }) => name),
-    marker: { color: colour(trace.meta.color), line: { color: surface, width: wide ? 1 : 0.5 } },
+    marker: { color: colour(trace.meta.color), line: { color: surface, width: wide ? 1 : 0 } },
   }));
   const layout = {
     ...figure.layout,

@@ -14,6 +14,7 @@ from accounts.models import Role, Team
 from billing import credits, metering
 from billing.models import AlertSettings, Budget, Delivery
 from catalog.models import Weights
+from deployments import committed
 from deployments.models import Deployment
 from tests.factories.accounts import MembershipFactory, TeamFactory
 from tests.factories.billing import billed, call
@@ -112,6 +113,7 @@ def test_the_page_says_what_is_committed_and_which_credits_are_left(client: Clie
     assert [(burn.deployment, burn.replicas) for burn in page.context["burns"]] == [("steady", 2)]
     (line,) = page.context["lines"]
     assert 0 < line.committed <= page.context["burn_per_hour"] * 24 * 31
+    assert committed.per_second_by_team([team]) == {team.pk: committed.per_second(page.context["burns"])}
     assert "Welcome credit" in text
     assert "$25.00 of it are credits" in text
 
