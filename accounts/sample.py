@@ -1,7 +1,7 @@
 """The team named Sample: people and keys that nobody can use, and what it takes to put it away."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from django.db import transaction
 from django.utils import timezone
@@ -22,15 +22,21 @@ def find() -> Team | None:
     return team
 
 
-def make(*, time_zone: str, key_names: Iterable[str]) -> tuple[Team, dict[str, ApiKey]]:
-    """The team with made-up people, who can't sign in, and keys whose text nobody has. Raises NameTaken."""
+def make(*, time_zone: str, keys_of: Mapping[str, tuple[str, str]]) -> tuple[Team, dict[str, ApiKey]]:
+    """The team with made-up people, who can't sign in, and keys (name -> whose, tag) whose text nobody has. Raises
+    NameTaken."""
     if find() is not None:
         raise NameTaken("The sample team is there already.")
     team = Team.objects.create(slug=SLUG, name=NAME, time_zone=time_zone, is_sample=True)
+    people = {}
     for name, role in PEOPLE:
         user, _ = User.objects.get_or_create(email=f"{name}@sample.invalid", defaults={"is_active": False})
         Membership.objects.create(team=team, user=user, role=role)
-    made = {name: keys.issue(team, name=name)[0] for name in key_names}
+        people[name] = user
+    made = {
+        name: keys.issue(team, name=name, created_by=people[whose], tag=tag)[0]
+        for name, (whose, tag) in keys_of.items()
+    }
     audit.record(team, actor="portal", verb="made the sample team", subject=NAME)
     return team, made
 

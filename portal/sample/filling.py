@@ -65,8 +65,7 @@ def fill(*, until: datetime, days: int, seed: int) -> Filled | None:
     NoPrice where this portal has no priced model."""
     if sample.find() is not None:
         return None
-    names = dict.fromkeys([*(program.key for program in PROGRAMS), *(engine.key for engine in ENGINES)])
-    team, keys = sample.make(time_zone=ZONE, key_names=names)
+    team, keys = sample.make(time_zone=ZONE, keys_of=rhythm.KEYS)
     span = _Span(team, keys, Calendar(seed, until, days, ZONE))
     credits.grant(team, name="Welcome credit", usd=Decimal(25), starts_at=span.calendar.begins, actor="sample data")
     pairs = [*_hosted(span), *_served(span)]
@@ -135,7 +134,8 @@ def _pair(span: _Span, use: Use, name: str, subject: dict[str, str], prices: dic
         quantities[TOKENS_INPUT_CACHED.name] = Decimal(use.tokens_cached)
     call = Call(
         id=uuid.uuid5(span.team.pk, name), team_id=span.team.pk, time_zone=span.team.time_zone,
-        api_key_name=f"{key.name} ({key.prefix})", api_key_id=key.pk, prices=prices, estimate=quantities,
+        api_key_name=f"{key.name} ({key.prefix})", api_key_id=key.pk, tag=key.tag,
+        member=key.created_by.email if key.created_by else "", prices=prices, estimate=quantities,
         most=quantities, started_at=use.at, **subject,  # type: ignore[arg-type]
     )  # fmt: skip
     return call, Settlement(id=call.id, quantities=quantities, ended_at=use.ended_at)

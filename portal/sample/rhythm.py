@@ -120,6 +120,16 @@ ENGINES = (
 )  # fmt: skip
 
 
+# Whose key each is, and how its calls are labelled.
+KEYS = {
+    "support-bot": ("ada", "support"),
+    "coding": ("ben", "engineering"),
+    "nightly-summaries": ("chi", "reports"),
+    "shop-search": ("chi", "shop"),
+    "office-mail": ("ada", "office"),
+}
+
+
 def uses(program: Program, calendar: Calendar) -> Iterator[Use]:
     """The calls of a program that had ended by then, day after day."""
     for number, day in enumerate(calendar.days):

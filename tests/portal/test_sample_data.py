@@ -69,6 +69,9 @@ def test_the_team_is_filled_once_and_its_sums_agree(client: Client) -> None:
     assert (spend["settled"], spend["held"]) == (filled.cost, 0)
     assert {row.meter for row in entries} >= {"tokens.input.cached", "compute.seconds", "compute.starting"}
     assert entries.filter(kind="correction").exists()
+    assert set(events.exclude(tag="").values_list("member", "tag")) == {
+        (f"{whose}@sample.invalid", tag) for whose, tag in rhythm.KEYS.values()
+    }
     assert {row.path for row in entries if row.amount} == {"hosted", "serverless"}
     assert all(sku.startswith(("sample:", "included:")) for sku in entries.values_list("sku", flat=True))
     assert list(Price.objects.exclude(sku__startswith="sample:").order_by("pk").values()) == real
@@ -84,7 +87,7 @@ def test_the_team_is_filled_once_and_its_sums_agree(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_every_page_of_it_says_that_it_is_made_up(client: Client) -> None:
-    sample.make(time_zone="UTC", key_names=["one"])
+    sample.make(time_zone="UTC", keys_of={"one": ("ada", "x")})
     team = Team.objects.get(is_sample=True)
     user = UserFactory()
     sample.let_in(team, user, role="viewer")
