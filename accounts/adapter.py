@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from accounts import teams
 from accounts.models import User
 
-LINKS = ("password_reset_url", "activate_url", "signup_url")
+LINKS = ("password_reset_url", "activate_url", "signup_url", "join_url")
 
 
 class AccountAdapter(DefaultAccountAdapter):

@@ -5,9 +5,11 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
+from django.contrib.auth.password_validation import validate_password
 from django.utils import timezone
 
-from accounts.models import Team
+from accounts import roles
+from accounts.models import Membership, Team, User
 
 
 class TeamForm(forms.ModelForm):
@@ -52,3 +54,42 @@ class KeyForm(forms.Form):
         """The last moment of the last day; None: it does not expire."""
         day: date | None = self.cleaned_data["last_day"]
         return datetime.combine(day, time.max, self._zone).astimezone(UTC) if day else None
+
+
+class InvitationForm(forms.Form):
+    """Whom to invite, and as what: of the roles that the one who invites may give."""
+
+    email = forms.EmailField(label="E-mail address", max_length=254)
+    role = forms.ChoiceField(widget=forms.RadioSelect)
+
+    def __init__(self, *args: Any, by: Membership, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [(role.value, role.label) for role in roles.grantable(by)]
+        self.fields["role"].choices = choices  # type: ignore[attr-defined]
+        self.fields["email"].widget.attrs |= {"autocomplete": "off", "placeholder": "colleague@example.com"}
+
+
+class JoinForm(forms.Form):
+    """The password of a new account that an invitation makes."""
+
+    password1 = forms.CharField(
+        label="Choose a password", strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )
+    password2 = forms.CharField(
+        label="The same again", strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )
+
+    def __init__(self, *args: Any, email: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._email = email
+
+    def clean_password1(self) -> str:
+        password: str = self.cleaned_data["password1"]
+        validate_password(password, User(email=self._email))
+        return password
+
+    def clean(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        if given.get("password1") and given.get("password2") and given["password1"] != given["password2"]:
+            self.add_error("password2", "That is not the same password.")
+        return given

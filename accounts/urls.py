@@ -1,12 +1,19 @@
 from django.urls import path
 
-from accounts import views
+from accounts import key_views, member_views, views
 
 urlpatterns = [
     path("team/", views.team, name="team"),
     path("team/edit/", views.team_edit, name="team-edit"),
     path("team/new/", views.team_new, name="team-new"),
     path("team/switch/", views.team_switch, name="team-switch"),
-    path("keys/", views.key_list, name="keys"),
-    path("keys/<uuid:pk>/revoke/", views.key_revoke, name="key-revoke"),
+    path("team/leave/", member_views.leave, name="team-leave"),
+    path("team/members/<int:pk>/role/", member_views.member_role, name="member-role"),
+    path("team/members/<int:pk>/remove/", member_views.member_remove, name="member-remove"),
+    path("team/invitations/", member_views.invite, name="invite"),
+    path("team/invitations/<uuid:pk>/resend/", member_views.invitation_resend, name="invitation-resend"),
+    path("team/invitations/<uuid:pk>/revoke/", member_views.invitation_revoke, name="invitation-revoke"),
+    path("join/<str:token>/", member_views.join, name="join"),
+    path("keys/", key_views.key_list, name="keys"),
+    path("keys/<uuid:pk>/revoke/", key_views.key_revoke, name="key-revoke"),
 ]

@@ -1,49 +1,41 @@
-"""Teams, the team switcher, and API keys."""
+"""Teams: the team's page, its settings, a new one, and the team switcher."""
 
-from uuid import UUID
+from typing import Any
 from zoneinfo import available_timezones
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
+from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import audit, keys, teams
-from accounts.forms import KeyForm, TeamForm
+from accounts import audit, teams
+from accounts.forms import InvitationForm, TeamForm
 from accounts.http import SESSION_KEY, TeamRequest, team_required
-from accounts.models import ApiKey, Role, Team, User
-
-MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
-MANAGERS = {Role.OWNER, Role.ADMIN}
-ROLES = {
-    Role.OWNER: "everything",
-    Role.ADMIN: "keys, deployments, the team's settings and budget",
-    Role.DEVELOPER: "keys, deployments and calls",
-    Role.BILLING: "costs, statements and the budget; looks at the rest",
-    Role.VIEWER: "looks at everything, changes nothing",
-}
+from accounts.models import Membership, Role, Team, User
+from accounts.roles import MANAGERS, WORDS, grantable, may_manage
 
 
 @require_safe
 @team_required
 def team(request: TeamRequest) -> HttpResponse:
-    return _team_page(request, TeamForm(instance=request.team))
+    return team_page(request)
 
 
 @require_POST
 @team_required
 def team_edit(request: TeamRequest) -> HttpResponse:
     if request.membership.role not in MANAGERS:
-        return _refused(request, "Only an owner or admin may change the team.")
+        return refused(request, "Only an owner or admin may change the team.")
     form = TeamForm(request.POST, instance=Team.objects.get(pk=request.team.pk))
     if not form.is_valid():
-        return _team_page(request, form, status=400)
+        return team_page(request, form=form, status=400)
     changed = form.save()
-    audit.record(changed, actor=request.user.email, verb="changed the team", subject=_described(changed))
+    before, after = _described(request.team), _described(changed)
+    audit.record(
+        changed, actor=request.user.email, verb="changed the team", subject=changed.name, before=before, after=after
+    )
     messages.success(request, "Saved.")
     return redirect("team")
 
@@ -77,71 +69,36 @@ def team_switch(request: HttpRequest) -> HttpResponse:
     return redirect(after if is_safe else "home")
 
 
-@never_cache
-@team_required
-@require_http_methods(["GET", "POST"])
-def key_list(request: TeamRequest) -> HttpResponse:
-    """The list; a POST makes a key and shows it in its own answer, this once."""
-    if request.method != "POST":
-        return _keys_page(request, KeyForm(time_zone=request.team.time_zone))
-    if request.membership.role not in MAKERS:
-        return _refused(request, "Your role may look at keys, not make them.")
-    form = KeyForm(request.POST, time_zone=request.team.time_zone)
-    if not form.is_valid():
-        return _keys_page(request, form, status=400)
-    row, text = keys.issue(
-        request.team, name=form.cleaned_data["name"], created_by=request.user, expires_at=form.expires_at
-    )
-    audit.record(request.team, actor=request.user.email, verb="issued the key", subject=str(row))
-    return _keys_page(request, KeyForm(time_zone=request.team.time_zone), fresh=text, fresh_name=row.name)
-
-
-@require_POST
-@team_required
-def key_revoke(request: TeamRequest, pk: UUID) -> HttpResponse:
-    key = get_object_or_404(request.team.api_keys, pk=pk)
-    if request.membership.role not in MAKERS:
-        return _refused(request, "Your role may look at keys, not revoke them.")
-    if key.revoked_at is None:
-        keys.revoke(key)
-        audit.record(request.team, actor=request.user.email, verb="revoked the key", subject=str(key))
-    messages.success(request, f"{key.name} is revoked: calls with it are refused within 5 seconds.")
-    return redirect("keys")
-
-
-def _refused(request: TeamRequest, reason: str) -> HttpResponse:
+def refused(request: TeamRequest, reason: str) -> HttpResponse:
     return render(request, "403.html", {"reason": reason}, status=403)
 
 
-def _keys_page(request: TeamRequest, form: KeyForm, *, status: int = 200, **context: str) -> HttpResponse:
-    rows = [(row, _state(row)) for row in request.team.api_keys.select_related("created_by")]
-    page = {
-        "form": form,
-        "rows": sorted(rows, key=lambda pair: pair[1] != "live"),
-        "may_make": request.membership.role in MAKERS,
-        "base_url": request.build_absolute_uri("/v1"),
-        **context,
-    }
-    return render(request, "accounts/keys.html", page, status=status)
-
-
-def _state(key: ApiKey) -> str:
-    if key.revoked_at:
-        return "revoked"
-    return "expired" if key.expires_at and key.expires_at <= timezone.now() else "live"
-
-
-def _team_page(request: TeamRequest, form: TeamForm, *, status: int = 200) -> HttpResponse:
-    members = request.team.memberships.select_related("user").order_by("created_at")
+def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpResponse:
+    """The team's page: members, invitations, settings. `found` is what a POST has to say: a form with errors, a
+    problem, an invitation with its link."""
+    team, me = request.team, request.membership
+    may_edit = me.role in MANAGERS
     context = {
-        "form": form,
-        "members": [(member, ROLES[Role(member.role)]) for member in members],
-        "may_edit": request.membership.role in MANAGERS,
+        "form": TeamForm(instance=team),
+        "invitation_form": InvitationForm(by=me, initial={"role": Role.DEVELOPER}),
+        "members": [_Member(row, me) for row in team.memberships.select_related("user").order_by("created_at", "pk")],
+        "invitations": team.invitations.open().select_related("invited_by") if may_edit else [],
+        "may_edit": may_edit,
+        "words": WORDS,
         "zones": sorted(available_timezones()),
-        "events": request.team.audit_events.all()[:20],
+        "events": team.audit_events.all()[:8] if may_edit else [],
     }
-    return render(request, "accounts/team.html", context, status=status)
+    return render(request, "accounts/team.html", context | found, status=status)
 
 
-def _described(team: Team) -> str:
-    return f"{team.name}, days in {team.time_zone}"
+class _Member:
+    """A line of the members' table: who it is, and what the one who looks may do with it."""
+
+    def __init__(self, row: Membership, me: Membership) -> None:
+        self.row, self.is_me = row, row.pk == me.pk
+        self.words = WORDS[Role(row.role)]
+        self.grantable = grantable(me) if may_manage(me, row.role) else []
+
+
+def _described(team: Team) -> dict[str, str]:
+    return {"name": team.name, "time zone": team.time_zone}

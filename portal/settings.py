@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.access",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 ROOT_URLCONF = "portal.urls"
@@ -167,6 +168,8 @@ ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if PUBLIC_URL.startswith("https://") els
 LOGIN_REDIRECT_URL = "home"
 LOGIN_URL = "account_login"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+# Behind one proxy of ours the client's address is the last one in X-Forwarded-For; without one, the socket's.
+ALLAUTH_TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXIES", 1 if env_bool("BEHIND_PROXY") else 0)
 SIGN_UP_OPEN = env_bool("SIGN_UP_OPEN", True)
 API_KEY_PEPPER = env_secret("API_KEY_PEPPER", SECRET_KEY)
 
