@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, Invitation, Membership, Quota, Role, User
 from tests.factories.accounts import MembershipFactory, UserFactory
-from tests.factories.catalog import HardwareFactory, ModelFactory
+from tests.factories.catalog import load_starter
 
 PASSWORD = "a-long-quiet-river"
 ADDRESS = "new@example.com"
@@ -58,8 +58,9 @@ def test_a_billing_member_sees_costs_and_takes_the_csv_but_neither_deploys_nor_m
     assert (statement.status_code, statement["content-type"].split(";")[0]) == (200, "text/csv")
     assert person.post("/keys/", {"name": "mine"}).status_code == 403
     assert "Your role in this team, billing, may look at keys" in person.get("/keys/").content.decode()
-    model = ModelFactory().slug
-    wish = {"model": model, "hardware": HardwareFactory().slug, "name": "mine"}
+    load_starter()
+    model = "smollm2-135m-instruct"
+    wish = {"model": model, "hardware": "cpu-small", "name": "mine"}
     assert person.post(f"/deployments/new?model={model}", wish).status_code == 403
     assert person.post("/api/v1/deployments", wish, content_type="application/json").status_code == 403
     assert person.post("/team/invitations/", {"email": "x@example.com", "role": "viewer"}).status_code == 403
