@@ -7,7 +7,7 @@ from rest_framework import exceptions, pagination, parsers, permissions
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.request import Request
 
-from accounts import http, keys
+from accounts import http, keys, scopes
 from accounts.models import ApiKey, Role, Team
 
 BAD_KEY = "The API key is missing or not valid. Send `Authorization: Bearer mp_...`."
@@ -35,6 +35,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         key = keys.look_up(text.strip().decode("latin-1"))
         if key is None:
             raise exceptions.AuthenticationFailed(BAD_KEY, code="invalid_api_key")
+        keys.touch(key)
         return (key.created_by, key)
 
     def authenticate_header(self, request: Request) -> str:
@@ -46,12 +47,15 @@ class TeamSessionAuthentication(SessionAuthentication):
 
 
 class HasTeam(permissions.BasePermission):
-    """Read for every role; write for owner, admin and developer. A key may do what a developer may."""
+    """Read for every role; write for owner, admin and developer. A key: what a developer may, within its scopes."""
 
     message = "Your role in this team may read, but not change this."
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if isinstance(request.auth, ApiKey):
+            needed = scopes.of_path(request.path)
+            if needed not in request.auth.scopes:
+                raise exceptions.PermissionDenied(scopes.lacking(request.auth.scopes, needed), code="missing_scope")
             return True
         membership = http.current_membership(request._request)
         if membership is None:

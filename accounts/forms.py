@@ -1,12 +1,10 @@
-"""What people fill in about teams and keys."""
+"""What people fill in about teams and invitations."""
 
-from datetime import UTC, date, datetime, time
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.auth.password_validation import validate_password
-from django.utils import timezone
 
 from accounts import roles
 from accounts.models import Membership, Team, User
@@ -28,32 +26,6 @@ class TeamForm(forms.ModelForm):
         if zone not in available_timezones():
             raise forms.ValidationError(f"{zone} is no IANA time zone; write it like Europe/Berlin or UTC.")
         return zone
-
-
-class KeyForm(forms.Form):
-    """A key's name and, if it has one, its last day. Days are those of the team's time zone."""
-
-    name = forms.CharField(max_length=80, help_text="Where it will be used: laptop, ci, support-bot ...")
-    last_day = forms.DateField(
-        required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text="Empty: it does not expire."
-    )
-
-    def __init__(self, *args: Any, time_zone: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._zone = ZoneInfo(time_zone if time_zone in available_timezones() else "UTC")
-        self.fields["last_day"].help_text = f"It works until the end of that day in {self._zone}. Empty: for ever."
-
-    def clean_last_day(self) -> date | None:
-        day: date | None = self.cleaned_data["last_day"]
-        if day and day < timezone.now().astimezone(self._zone).date():
-            raise forms.ValidationError("That day is over: choose today or later.")
-        return day
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """The last moment of the last day; None: it does not expire."""
-        day: date | None = self.cleaned_data["last_day"]
-        return datetime.combine(day, time.max, self._zone).astimezone(UTC) if day else None
 
 
 class InvitationForm(forms.Form):

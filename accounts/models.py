@@ -141,7 +141,8 @@ def every_scope() -> list[str]:
 
 
 class ApiKey(models.Model):
-    """A program's key. Only its HMAC-SHA256 and its prefix are kept; the key itself is shown once."""
+    """A program's key. Only its HMAC-SHA256 and its prefix are kept; the key itself is shown once. A rotation gives it
+    a new secret: what hangs on the key (limits, budgets, its place on the bill) stays."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="api_keys")
@@ -150,12 +151,17 @@ class ApiKey(models.Model):
     digest = models.CharField(max_length=64, unique=True)
     tag = models.CharField(max_length=64, blank=True, help_text="Label of its calls that bring none of their own.")
     scopes = ArrayField(models.CharField(max_length=16, choices=Scope.choices), default=every_scope)
-    replaces = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="replaced_by")
+    # The secret before the last rotation, for as long as it still works.
+    old_digest = models.CharField(max_length=64, unique=True, null=True, blank=True)
+    old_until = models.DateTimeField(null=True, blank=True)
+    old_last_used_at = models.DateTimeField(null=True, blank=True)
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    by_old_secret = False  # how accounts.keys.look_up found it
 
     class Meta:
         ordering = ["-created_at"]

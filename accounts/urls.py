@@ -15,5 +15,7 @@ urlpatterns = [
     path("team/invitations/<uuid:pk>/revoke/", member_views.invitation_revoke, name="invitation-revoke"),
     path("join/<str:token>/", member_views.join, name="join"),
     path("keys/", key_views.key_list, name="keys"),
+    path("keys/<uuid:pk>/", key_views.key_detail, name="key-detail"),
+    path("keys/<uuid:pk>/rotate/", key_views.key_rotate, name="key-rotate"),
     path("keys/<uuid:pk>/revoke/", key_views.key_revoke, name="key-revoke"),
 ]

@@ -78,10 +78,12 @@ def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpR
     problem, an invitation with its link."""
     team, me = request.team, request.membership
     may_edit = me.role in MANAGERS
+    rows = list(team.memberships.select_related("user").order_by("created_at", "pk"))
+    owners = sum(row.role == Role.OWNER for row in rows)
     context = {
         "form": TeamForm(instance=team),
         "invitation_form": InvitationForm(by=me, initial={"role": Role.DEVELOPER}),
-        "members": [_Member(row, me) for row in team.memberships.select_related("user").order_by("created_at", "pk")],
+        "members": [_Member(row, me, owners) for row in rows],
         "invitations": team.invitations.open().select_related("invited_by") if may_edit else [],
         "may_edit": may_edit,
         "words": WORDS,
@@ -94,10 +96,11 @@ def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpR
 class _Member:
     """A line of the members' table: who it is, and what the one who looks may do with it."""
 
-    def __init__(self, row: Membership, me: Membership) -> None:
+    def __init__(self, row: Membership, me: Membership, owners: int) -> None:
         self.row, self.is_me = row, row.pk == me.pk
         self.words = WORDS[Role(row.role)]
-        self.grantable = grantable(me) if may_manage(me, row.role) else []
+        self.is_last_owner = row.role == Role.OWNER and owners == 1
+        self.grantable = grantable(me) if may_manage(me, row.role) and not self.is_last_owner else []
 
 
 def _described(team: Team) -> dict[str, str]:

@@ -7,9 +7,10 @@ from uuid import UUID
 from django.conf import settings
 
 from accounts import keys
-from accounts.models import ApiKey, Team
+from accounts.models import ApiKey, Scope, Team
+from accounts.scopes import lacking
 from gateway.contents import is_on
-from gateway.errors import invalid_api_key
+from gateway.errors import invalid_api_key, missing_scope
 from gateway.limits import Rule
 from gateway.models import Limits
 from gateway.stores import Stores
@@ -33,6 +34,7 @@ class Caller:
     keeps_prompts: bool = False
     member: str = ""
     tag: str = ""
+    scopes: tuple[str, ...] = (Scope.MODELS,)
 
 
 class Doorkeeper:
@@ -42,7 +44,8 @@ class Doorkeeper:
         self._digests: dict[str, str] = {}
 
     async def caller(self, headers: dict[bytes, bytes]) -> Caller:
-        """Who this is, or 401 with one text for every bad key. Never older than FRESH_S."""
+        """Who this is, or 401 with one text for every bad key, or 403 for one that may not call models. Never older
+        than FRESH_S."""
         text = _key_in(headers)
         if len(text) > LONGEST_KEY or not keys.SHAPE.fullmatch(text):
             raise invalid_api_key()
@@ -58,6 +61,8 @@ class Doorkeeper:
                 self._digests[text] = digest
         if caller is None:
             raise invalid_api_key()
+        if Scope.MODELS not in caller.scopes:
+            raise missing_scope(lacking(list(caller.scopes), Scope.MODELS))
         return caller
 
 
@@ -84,7 +89,10 @@ def _look_up(text: str) -> Caller | None:
     team = key.team
     name = f"{key.name} ({key.prefix})"
     member = key.created_by.email if key.created_by else ""
-    return Caller(team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key), is_on(team), member, key.tag)
+    return Caller(
+        team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key), is_on(team), member, key.tag,
+        scopes=tuple(key.scopes),
+    )  # fmt: skip
 
 
 def _rules(team: Team, key: ApiKey | None) -> tuple[Rule, ...]:

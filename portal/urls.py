@@ -19,6 +19,7 @@ urlpatterns = [
     path("playground/", include("playground.urls")),
     path("billing/", include("billing.urls")),
     path("", include("gateway.urls")),
+    path("api/v1/", include("accounts.api_urls")),
     path("api/v1/", include("gateway.api_urls")),
     path("api/v1/", include("catalog.api_urls")),
     path("api/v1/", include("catalog.uploads.api_urls")),
