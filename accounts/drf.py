@@ -8,7 +8,8 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.request import Request
 
 from accounts import http, keys, scopes
-from accounts.models import ApiKey, Role, Team
+from accounts.errors import TwoFactorRequired
+from accounts.models import ApiKey, Membership, Role, Team
 
 BAD_KEY = "The API key is missing or not valid. Send `Authorization: Bearer mp_...`."
 
@@ -57,9 +58,7 @@ class HasTeam(permissions.BasePermission):
             if needed not in request.auth.scopes:
                 raise exceptions.PermissionDenied(scopes.lacking(request.auth.scopes, needed), code="missing_scope")
             return True
-        membership = http.current_membership(request._request)
-        if membership is None:
-            raise exceptions.NotAuthenticated(BAD_KEY)
+        membership = _membership(request)
         return request.method in permissions.SAFE_METHODS or membership.role in {
             Role.OWNER,
             Role.ADMIN,
@@ -76,10 +75,18 @@ def team_of(request: Request) -> Team:
     """The one team whose rows this request may see."""
     if isinstance(request.auth, ApiKey):
         return request.auth.team
-    membership = http.current_membership(request._request)
+    return _membership(request).team
+
+
+def _membership(request: Request) -> Membership:
+    """Of the session's user. Raises NotAuthenticated, or PermissionDenied where a second factor is missing."""
+    try:
+        membership = http.current_membership(request._request)
+    except TwoFactorRequired as error:
+        raise exceptions.PermissionDenied(str(error), code="two_factor_required") from error
     if membership is None:
         raise exceptions.NotAuthenticated(BAD_KEY)
-    return membership.team
+    return membership
 
 
 def actor_of(request: Request) -> str:

@@ -7,8 +7,9 @@ from allauth.core.internal.httpkit import get_client_ip
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils.decorators import sync_and_async_middleware
+from requests import RequestException
 
 from accounts import audit
 from accounts.errors import TwoFactorRequired
@@ -16,9 +17,12 @@ from accounts.errors import TwoFactorRequired
 
 @sync_and_async_middleware
 def access(get_response: Callable[..., Any]) -> Any:
-    """The audit trail learns the client's address; who lacks the second factor that a team asks for is led to it."""
+    """The audit trail learns the client's address; who lacks the second factor that a team asks for is led to it;
+    a sign-on provider that is away is said in plain words."""
 
     def refused(error: Exception, request: HttpRequest) -> HttpResponse | None:
+        if isinstance(error, RequestException) and request.path.startswith("/accounts/"):
+            return render(request, "socialaccount/authentication_error.html", status=502)
         if not isinstance(error, TwoFactorRequired):
             return None
         if request.headers.get("accept", "").startswith("text/html") or request.method in {"GET", "HEAD"}:

@@ -10,9 +10,9 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import audit, teams
+from accounts import audit, teams, two_factor
 from accounts.forms import InvitationForm, TeamForm
-from accounts.http import SESSION_KEY, TeamRequest, team_required
+from accounts.http import SESSION_KEY, TeamRequest, chosen_membership, team_required
 from accounts.models import Membership, Role, Team, User
 from accounts.roles import MANAGERS, WORDS, grantable, may_manage
 
@@ -38,6 +38,37 @@ def team_edit(request: TeamRequest) -> HttpResponse:
     )
     messages.success(request, "Saved.")
     return redirect("team")
+
+
+@require_POST
+@team_required
+def team_two_factor(request: TeamRequest) -> HttpResponse:
+    """Ask members for a second factor from now on, or no more. Who turns it on must have one."""
+    if request.membership.role not in MANAGERS:
+        return refused(request, "Only an owner or admin may say whether members need a second factor.")
+    wanted = request.POST.get("require") == "yes"
+    if wanted and not two_factor.has_one(request.user):
+        return team_page(
+            request, problem="Set up a second factor for yourself first: you would lock yourself out.", status=409
+        )
+    before, request.team.require_two_factor = request.team.require_two_factor, wanted
+    request.team.save(update_fields=["require_two_factor"])
+    audit.record(
+        request.team, actor=request.user.email, verb="changed the team", subject=request.team.name,
+        before={"two-factor required": before}, after={"two-factor required": wanted},
+    )  # fmt: skip
+    messages.success(request, "Saved.")
+    return redirect("team")
+
+
+@login_required
+@require_safe
+def two_factor_required(request: HttpRequest) -> HttpResponse:
+    """Where somebody is led whose team asks for a second factor that they don't have."""
+    member = chosen_membership(request)
+    if member is None or not member.team.require_two_factor or two_factor.has_one(member.user):
+        return redirect("home")
+    return render(request, "accounts/two_factor_required.html", status=403)
 
 
 @login_required
@@ -79,11 +110,14 @@ def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpR
     team, me = request.team, request.membership
     may_edit = me.role in MANAGERS
     rows = list(team.memberships.select_related("user").order_by("created_at", "pk"))
+    safe = two_factor.who_have_one(team)
     owners = sum(row.role == Role.OWNER for row in rows)
     context = {
         "form": TeamForm(instance=team),
         "invitation_form": InvitationForm(by=me, initial={"role": Role.DEVELOPER}),
-        "members": [_Member(row, me, owners) for row in rows],
+        "members": [_Member(row, me, owners, safe=row.user_id in safe) for row in rows],
+        "has_second": me.user_id in safe,
+        "without_second": len(rows) - len(safe),
         "invitations": team.invitations.open().select_related("invited_by") if may_edit else [],
         "may_edit": may_edit,
         "words": WORDS,
@@ -96,7 +130,8 @@ def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpR
 class _Member:
     """A line of the members' table: who it is, and what the one who looks may do with it."""
 
-    def __init__(self, row: Membership, me: Membership, owners: int) -> None:
+    def __init__(self, row: Membership, me: Membership, owners: int, *, safe: bool) -> None:
+        self.has_second = safe
         self.row, self.is_me = row, row.pk == me.pk
         self.words = WORDS[Role(row.role)]
         self.is_last_owner = row.role == Role.OWNER and owners == 1

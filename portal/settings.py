@@ -63,6 +63,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "django_htmx",
     "template_partials",
     "rest_framework",
@@ -170,6 +174,34 @@ LOGIN_URL = "account_login"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 # Behind one proxy of ours the client's address is the last one in X-Forwarded-For; without one, the socket's.
 ALLAUTH_TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXIES", 1 if env_bool("BEHIND_PROXY") else 0)
+# Second factors: a code of an app, a passkey, and codes for when both are lost.
+MFA_ADAPTER = "accounts.adapter.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "Modelport"
+MFA_TOTP_TOLERANCE = 1
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"
+# Browsers know passkeys on https, and on http at localhost alone.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PUBLIC_URL.startswith("https://")
+# Sign-in through one OpenID Connect provider: OIDC_SERVER_URL, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET; none if empty.
+SOCIALACCOUNT_ADAPTER = "accounts.adapter.SocialAdapter"
+OIDC_SIGN_UP = env_bool("OIDC_SIGN_UP", True)
+# Takes the provider's word for an address: who has it there gets into the account that has it here.
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = env_bool("OIDC_TRUST_EMAIL")
+SOCIALACCOUNT_PROVIDERS: dict[str, dict[str, Any]] = {}
+if oidc_server_url := env_str("OIDC_SERVER_URL"):
+    SOCIALACCOUNT_PROVIDERS["openid_connect"] = {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "oidc",
+                "name": env_str("OIDC_NAME", "single sign-on"),
+                "client_id": env_str("OIDC_CLIENT_ID"),
+                "secret": env_secret("OIDC_CLIENT_SECRET"),
+                "settings": {"server_url": oidc_server_url},
+            }
+        ],
+    }
 SIGN_UP_OPEN = env_bool("SIGN_UP_OPEN", True)
 API_KEY_PEPPER = env_secret("API_KEY_PEPPER", SECRET_KEY)
 
