@@ -5,6 +5,7 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        from accounts import two_factor
+        from accounts import admin_trail, two_factor
 
+        admin_trail.connect()
         two_factor.connect()

@@ -5,6 +5,7 @@ import hmac
 import logging
 import secrets
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urljoin
 
 from allauth.account.adapter import get_adapter
@@ -12,10 +13,11 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core import signing
 from django.db import IntegrityError, transaction
+from django.db.models import Count, QuerySet, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import audit, quotas, roles
+from accounts import audit, keys, quotas, roles
 from accounts.errors import AlreadyThere, DeadInvitation, NotAllowed
 from accounts.models import Invitation, Membership, Quota, Role, Team, User
 
@@ -37,7 +39,7 @@ def invite(email: str, role: str, *, by: Membership) -> tuple[Invitation, str]:
     text = _new_token()
     try:
         with transaction.atomic():
-            quotas.check(by.team, Quota.What.MEMBERS, used=places_taken(by.team))
+            quotas.check(by.team, Quota.What.MEMBERS, used=lambda: places_taken(by.team))
             row = Invitation.objects.create(
                 team=by.team, email=email, role=role, digest=_digest(text), invited_by=by.user,
                 expires_at=timezone.now() + LASTS,
@@ -134,6 +136,20 @@ def account_of(row: Invitation) -> User | None:
 def places_taken(team: Team) -> int:
     """Members, and places that are offered."""
     return team.memberships.count() + team.invitations.open().filter(expires_at__gt=timezone.now()).count()
+
+
+def used(team: Team) -> quotas.Uses:
+    """What this app counts, for the team's page; in one query."""
+    offered = team.invitations.open().filter(expires_at__gt=timezone.now())
+    row = Team.objects.filter(pk=team.pk).values_list(
+        _count(keys.live(team)), _count(team.memberships.all()), _count(offered)
+    )
+    live, members, invited = (number or 0 for number in row.get())
+    return {(Quota.What.KEYS, ""): live, (Quota.What.MEMBERS, ""): members + invited}
+
+
+def _count(rows: QuerySet[Any]) -> Subquery:
+    return Subquery(rows.order_by().values("team").annotate(number=Count("pk")).values("number"))
 
 
 def _may_give(role: str, *, by: Membership) -> None:

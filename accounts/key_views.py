@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -32,11 +33,12 @@ def key_list(request: TeamRequest) -> HttpResponse:
     if not form.is_valid():
         return _keys_page(request, form=form, status=400)
     try:
-        quotas.check(request.team, Quota.What.KEYS, used=keys.live(request.team).count())
+        with transaction.atomic():
+            quotas.check(request.team, Quota.What.KEYS, used=keys.live(request.team).count)
+            row, text = keys.issue(request.team, created_by=request.user, expires_at=form.expires_at, **form.settings)
     except QuotaReached as error:
         form.add_error(None, f"{error} Or revoke a key that nobody uses.")
         return _keys_page(request, form=form, status=400)
-    row, text = keys.issue(request.team, created_by=request.user, expires_at=form.expires_at, **form.settings)
     audit.record(request.team, actor=request.user.email, verb="issued the key", subject=str(row), after=described(row))
     return _keys_page(request, fresh=text, fresh_key=row)
 

@@ -195,7 +195,7 @@ class Quota(models.Model):
 
     class What(models.TextChoices):
         DEPLOYMENTS = "deployments", "deployments that are not stopped"
-        REPLICAS = "replicas", "replicas awake at once, of one hardware"
+        REPLICAS = "replicas", "replicas that deployments on one hardware may grow to, together"
         KEYS = "keys", "live API keys"
         MEMBERS = "members", "members and open invitations"
         STORAGE = "storage", "bytes of weights and uploads"

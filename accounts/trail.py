@@ -57,6 +57,19 @@ def cells(rows: QuerySet[AuditEvent]) -> Iterator[list[str]]:
         yield [row.at.isoformat(), *map(_neutral, texts)]
 
 
+class Line:
+    """A row of the trail for a page: what changed, by name, as (name, before, after)."""
+
+    def __init__(self, row: AuditEvent) -> None:
+        self.row = row
+        names = list(dict.fromkeys([*row.before, *row.after]))
+        self.changes = [(name, self._of(row.before, name), self._of(row.after, name)) for name in names]
+
+    @staticmethod
+    def _of(side: dict[str, Any], name: str) -> str | None:
+        return said(side[name]) if name in side else None
+
+
 def in_words(what: Mapping[str, Any]) -> str:
     """`role: viewer; keys: 2`"""
     return "; ".join(f"{name}: {said(value)}" for name, value in what.items())

@@ -6,6 +6,7 @@ from allauth.account.signals import email_changed, password_changed, password_re
 from allauth.mfa.models import Authenticator
 from allauth.mfa.signals import authenticator_added, authenticator_removed, authenticator_reset
 from allauth.socialaccount.signals import social_account_added, social_account_removed
+from django.db.models import Exists, OuterRef
 
 from accounts import audit
 from accounts.errors import TwoFactorRequired
@@ -14,16 +15,13 @@ from accounts.models import Membership, Team, User
 NAMES = {"totp": "the authenticator app", "webauthn": "a passkey", "recovery_codes": "recovery codes"}
 SECONDS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]
 
+# Of a membership's user, in the same query.
+EXISTS = Exists(Authenticator.objects.filter(user=OuterRef("user"), type__in=SECONDS))
+
 
 def has_one(user: User) -> bool:
     """An app or a passkey; recovery codes alone are none."""
     return Authenticator.objects.filter(user=user, type__in=SECONDS).exists()
-
-
-def who_have_one(team: Team) -> set[int]:
-    """The ids of the members who have one."""
-    found = Authenticator.objects.filter(user__memberships__team=team, type__in=SECONDS)
-    return set(found.values_list("user_id", flat=True))
 
 
 def ask(membership: Membership) -> None:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from accounts import key_views, member_views, views
+from accounts import audit_views, key_views, member_views, views
 
 urlpatterns = [
     path("team/", views.team, name="team"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("team/invitations/", member_views.invite, name="invite"),
     path("team/invitations/<uuid:pk>/resend/", member_views.invitation_resend, name="invitation-resend"),
     path("team/invitations/<uuid:pk>/revoke/", member_views.invitation_revoke, name="invitation-revoke"),
+    path("team/audit/", audit_views.audit_log, name="audit"),
+    path("team/audit.csv", audit_views.audit_csv, name="audit-csv"),
     path("join/<str:token>/", member_views.join, name="join"),
     path("keys/", key_views.key_list, name="keys"),
     path("keys/<uuid:pk>/", key_views.key_detail, name="key-detail"),

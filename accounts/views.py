@@ -10,11 +10,12 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import audit, teams, two_factor
+from accounts import audit, quotas, teams, two_factor
 from accounts.forms import InvitationForm, TeamForm
 from accounts.http import SESSION_KEY, TeamRequest, chosen_membership, team_required
 from accounts.models import Membership, Role, Team, User
 from accounts.roles import MANAGERS, WORDS, grantable, may_manage
+from accounts.trail import Line
 
 
 @require_safe
@@ -109,8 +110,9 @@ def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpR
     problem, an invitation with its link."""
     team, me = request.team, request.membership
     may_edit = me.role in MANAGERS
-    rows = list(team.memberships.select_related("user").order_by("created_at", "pk"))
-    safe = two_factor.who_have_one(team)
+    members = team.memberships.select_related("user").annotate(has_second=two_factor.EXISTS)
+    rows = list(members.order_by("created_at", "pk"))
+    safe = {row.user_id for row in rows if row.has_second}
     owners = sum(row.role == Role.OWNER for row in rows)
     context = {
         "form": TeamForm(instance=team),
@@ -120,9 +122,10 @@ def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpR
         "without_second": len(rows) - len(safe),
         "invitations": team.invitations.open().select_related("invited_by") if may_edit else [],
         "may_edit": may_edit,
+        "quotas": quotas.standings(team),
         "words": WORDS,
         "zones": sorted(available_timezones()),
-        "events": team.audit_events.all()[:8] if may_edit else [],
+        "events": [Line(row) for row in team.audit_events.all()[:8]] if may_edit else [],
     }
     return render(request, "accounts/team.html", context | found, status=status)
 

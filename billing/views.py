@@ -117,8 +117,12 @@ def budget_set(request: TeamRequest) -> HttpResponse:
         messages.error(request, f"The budget was not changed: {form.errors['monthly_usd'][0]}")
         return redirect("costs")
     amount = form.cleaned_data["monthly_usd"]
+    before = {"monthly usd": budgets.cap_of(request.team)}
     budgets.set_monthly(request.team, amount)
-    audit.record(request.team, actor=request.user.email, verb="set the budget to", subject=str(amount or "none"))
+    audit.record(
+        request.team, actor=request.user.email, verb="set the budget to", subject=str(amount or "none"), before=before,
+        after={"monthly usd": amount},
+    )  # fmt: skip
     messages.success(request, "The budget is set." if amount is not None else "No budget caps the month now.")
     return redirect("costs")
 

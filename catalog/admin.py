@@ -144,9 +144,12 @@ class OfferAdmin(ModelAdmin):
 @admin.register(Hardware)
 class HardwareAdmin(ModelAdmin):
     list_display = ["name", "slug", "memory_gib", "gpus", "backend", "capacity"]
+    list_filter = ["backend", "gpus"]
+    search_fields = ["slug", "name"]
 
 
 @admin.register(Licence)
 class LicenceAdmin(ModelAdmin):
     list_display = ["name", "slug", "spdx_id", "commercial_use"]
+    list_filter = ["commercial_use"]
     search_fields = ["slug", "name"]

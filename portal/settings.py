@@ -202,6 +202,12 @@ if oidc_server_url := env_str("OIDC_SERVER_URL"):
             }
         ],
     }
+# What counts a team's use of what quotas are set on: functions of the team, and the quotas that they count for.
+QUOTA_COUNTS = {
+    "accounts.invitations.used": ("keys", "members"),
+    "deployments.allowance.used": ("deployments", "replicas"),
+    "catalog.uploads.storing.used": ("storage",),
+}
 SIGN_UP_OPEN = env_bool("SIGN_UP_OPEN", True)
 API_KEY_PEPPER = env_secret("API_KEY_PEPPER", SECRET_KEY)
 

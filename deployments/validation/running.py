@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import F
 from django.utils import timezone
 
-from accounts import keys, sealing
+from accounts import audit, keys, sealing
 from accounts.models import ApiKey, Scope
 from deployments import news, operations
 from deployments.lifecycle import SERVING, Status
@@ -72,6 +72,7 @@ def finish(run: ValidationRun, status: str, ended: Ended = Ended.NONE, detail: s
 
 def call_off(run: ValidationRun, *, actor: str) -> None:
     finish(run, ValidationRun.Status.ENDED, Ended.CALLED_OFF, f"By {actor}.")
+    audit.record(run.deployment.team, actor=actor, verb="called off a validation of", subject=str(run.deployment))
 
 
 @dataclass(slots=True)
