@@ -46,7 +46,16 @@ ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "*" if env_bool("EMBEDDED") else "127.
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 USE_X_FORWARDED_HOST = env_bool("BEHIND_PROXY")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("BEHIND_PROXY") else None
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+IS_HTTPS = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+# With an https address, plain http is led there (but for probes), and browsers remember it. A proxy that ends TLS says
+# so in X-Forwarded-Proto, which BEHIND_PROXY believes.
+SECURE_SSL_REDIRECT = env_bool("SSL_REDIRECT", IS_HTTPS)
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = env_int("HSTS_SECONDS", 365 * 24 * 3600 if IS_HTTPS else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env_bool("HSTS_SUBDOMAINS", IS_HTTPS)
+# Whether a domain is put on the browsers' preload list is for its owner to say.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 # Two portals on one host, told apart by port, share a cookie jar: each has names of its own.
 SESSION_COOKIE_NAME = f"modelport_session_{PORT}"
 CSRF_COOKIE_NAME = f"modelport_csrf_{PORT}"
@@ -168,7 +177,10 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = env_str("EMAIL_VERIFICATION", "optional")
-ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if PUBLIC_URL.startswith("https://") else "http"
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if IS_HTTPS else "http"
+# Counted in Redis, so for all web processes together: tries to sign in by an address, failures by an address and by an
+# account. What is not named here keeps allauth's own limits.
+ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 LOGIN_REDIRECT_URL = "home"
 LOGIN_URL = "account_login"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
@@ -182,7 +194,7 @@ MFA_TOTP_TOLERANCE = 1
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"
 # Browsers know passkeys on https, and on http at localhost alone.
-MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PUBLIC_URL.startswith("https://")
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_HTTPS
 # Sign-in through one OpenID Connect provider: OIDC_SERVER_URL, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET; none if empty.
 SOCIALACCOUNT_ADAPTER = "accounts.adapter.SocialAdapter"
 OIDC_SIGN_UP = env_bool("OIDC_SIGN_UP", True)
