@@ -12,13 +12,16 @@ WORDS = {
 # The first word of a path after /api/v1/.
 OF_ROUTES = {
     "models": Scope.MODELS,
+    "advice": Scope.MODELS,
     "deployments": Scope.DEPLOYMENTS,
     "prompt-sets": Scope.DEPLOYMENTS,
     "weights": Scope.DEPLOYMENTS,
     "usage": Scope.BILLING,
     "statements": Scope.BILLING,
     "budgets": Scope.BILLING,
+    "invoices": Scope.BILLING,
     "aliases": Scope.MANAGE,
+    "licences": Scope.MANAGE,
     "audit": Scope.MANAGE,
 }
 
