@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions.models import UserSession
@@ -30,11 +31,17 @@ class _ReadOnly(ModelAdmin):
         return False
 
 
-# Secrets of second factors and single sign-on are nobody's to look at; what rests of them, people see in their account.
-for theirs in (Authenticator, SocialAccount, SocialApp, SocialToken, UserSession):
+# Secrets of second factors and single sign-on are nobody's to look at; addresses stand with their user.
+for theirs in (EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken, UserSession):
     with contextlib.suppress(NotRegistered):
         admin.site.unregister(theirs)
 admin.site.unregister(Group)  # what people may do follows from their role in a team
+
+
+class AddressInline(TabularInline):
+    model = EmailAddress
+    extra = 0
+    verbose_name_plural = "addresses"
 
 
 @admin.register(User)
@@ -52,6 +59,10 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     ]
     add_fieldsets = [(None, {"fields": ["email", "password1", "password2"]})]
     filter_horizontal = []
+    inlines = [AddressInline]
+
+    def get_inlines(self, request: HttpRequest, obj: User | None) -> list[type[TabularInline]]:
+        return self.inlines if obj else []
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         found = Authenticator.objects.filter(user=OuterRef("pk"), type__in=two_factor.SECONDS)

@@ -24,6 +24,9 @@ from accounts.models import Invitation, Membership, Quota, Role, Team, User
 log = logging.getLogger(__name__)
 
 LASTS = timedelta(days=7)
+# Mails go to addresses that nobody has confirmed: so many a team and hour, and a pause before the same again.
+MOST_AN_HOUR = 50
+PAUSE = timedelta(minutes=1)
 _signer = signing.Signer(salt="accounts.invitation")
 
 
@@ -36,6 +39,8 @@ def invite(email: str, role: str, *, by: Membership) -> tuple[Invitation, str]:
     email = email.strip().lower()
     if Membership.objects.filter(team=by.team, user__email__iexact=email).exists():
         raise AlreadyThere(f"{email} is a member already: change the role in the list.")
+    if by.team.invitations.filter(created_at__gt=timezone.now() - timedelta(hours=1)).count() >= MOST_AN_HOUR:
+        raise NotAllowed(f"A team invites {MOST_AN_HOUR} people an hour at most: go on later.")
     text = _new_token()
     try:
         with transaction.atomic():
@@ -51,11 +56,15 @@ def invite(email: str, role: str, *, by: Membership) -> tuple[Invitation, str]:
 
 
 def resend(row: Invitation, *, by: Membership) -> str:
-    """A new token, good for a week from now, in a new mail; the old link is dead. The new one is returned this once."""
+    """A new token, good for a week from now, in a new mail; the old link is dead. The new one is returned this once.
+
+    Raises NotAllowed, DeadInvitation, or AlreadyThere within a minute of the last mail."""
     _may_give(row.role, by=by)
     text = _new_token()
     with transaction.atomic():
-        _open(row, for_update=True)
+        found = _open(row, for_update=True)
+        if found.sent_at and timezone.now() - found.sent_at < PAUSE:
+            raise AlreadyThere(f"A mail went to {row.email} less than a minute ago: wait a little.")
         Invitation.objects.filter(pk=row.pk).update(
             digest=_digest(text), expires_at=timezone.now() + LASTS, sent_at=None
         )

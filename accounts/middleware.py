@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from allauth.core.internal.httpkit import get_client_ip
+from allauth.account.adapter import get_adapter
 from asgiref.sync import iscoroutinefunction
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.decorators import sync_and_async_middleware
@@ -55,7 +55,7 @@ def access(get_response: Callable[..., Any]) -> Any:
 def address_of(request: HttpRequest) -> str | None:
     """The client's address: the last one that a proxy of ours wrote down, else the socket's. None: not known."""
     try:
-        found: str | None = get_client_ip(request)
-    except ImproperlyConfigured:
+        found: str = get_adapter(request).get_client_ip(request)
+    except (ImproperlyConfigured, PermissionDenied):
         return None
     return found

@@ -157,6 +157,20 @@ LOGGING = {
     },
 }
 
+# The admin, dressed by django-unfold; its one colour is the portal's own indigo.
+_INDIGO = {
+    "50": "#eef0fd", "100": "#dfe3fb", "200": "#c4cbf7", "300": "#a3adf0", "400": "#7f8be6", "500": "#5c69d8",
+    "600": "#4250c9", "700": "#3742a6", "800": "#2e3785", "900": "#272f6a", "950": "#181d42",
+}  # fmt: skip
+UNFOLD = {
+    "SITE_TITLE": "Modelport",
+    "SITE_HEADER": "Modelport",
+    "SITE_SUBHEADER": "Administration",
+    "SITE_URL": "/",
+    "SHOW_HISTORY": True,
+    "COLORS": {"primary": _INDIGO},
+}
+
 # --- accounts ---------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [

@@ -85,7 +85,8 @@ def test_a_token_that_is_too_old_forged_or_taken_back_opens_nothing(browser: Cli
     assert Client().get("/join/a:b/").status_code == 410
     row = Invitation.objects.get()
     assert timedelta(days=6, hours=23) < row.expires_at - timezone.now() <= timedelta(days=7)
-    Invitation.objects.update(expires_at=timezone.now())
+    assert browser.post(f"/team/invitations/{row.pk}/resend/").status_code == 409  # a mail has just gone out
+    Invitation.objects.update(expires_at=timezone.now(), sent_at=timezone.now() - timedelta(minutes=2))
     assert "was good until" in _join(path)[1].content.decode()
     browser.post(f"/team/invitations/{row.pk}/resend/")
     newer = _path()
