@@ -85,13 +85,17 @@ def revoke(row: Invitation, *, by: Membership) -> None:
         )  # fmt: skip
 
 
-def find(text: str) -> Invitation:
-    """The live invitation of this token, or DeadInvitation with one text for each way in which it can be dead."""
+def digest_of(token: str) -> str:
+    """What is known of a token after it has been shown: what can be looked up, but not guessed back."""
     try:
-        secret = _signer.unsign(text)
+        return _digest(_signer.unsign(token))
     except signing.BadSignature as error:
         raise DeadInvitation("This link is not whole. Copy all of it from the mail.") from error
-    row = Invitation.objects.filter(digest=_digest(secret)).select_related("team", "invited_by").first()
+
+
+def find(digest: str) -> Invitation:
+    """The live invitation, or DeadInvitation with one text for each way in which it can be dead."""
+    row = Invitation.objects.filter(digest=digest).select_related("team", "invited_by").first()
     if row is None or row.revoked_at:
         raise DeadInvitation("This invitation was taken back, or sent again with a newer link.")
     if row.accepted_at:
@@ -101,12 +105,12 @@ def find(text: str) -> Invitation:
     return row
 
 
-def accept(text: str, *, user: User) -> Membership:
+def accept(digest: str, *, user: User) -> Membership:
     """Make the user a member, once. Raises DeadInvitation, NotAllowed for another's address, or QuotaReached."""
     with transaction.atomic():
-        row = find(text)
+        row = find(digest)
         row = Invitation.objects.select_for_update(of=("self",)).select_related("team").get(pk=row.pk)
-        if row.accepted_at or row.revoked_at:
+        if row.accepted_at or row.revoked_at or row.digest != digest:
             raise DeadInvitation("This invitation is used up: it works once.")
         if not is_for(row, user):
             raise NotAllowed(f"This invitation is for {row.email}; you are signed in as {user.email}.")
@@ -119,14 +123,14 @@ def accept(text: str, *, user: User) -> Membership:
     return member
 
 
-def join_as_new(text: str, *, password: str) -> Membership:
+def join_as_new(digest: str, *, password: str) -> Membership:
     """Make the account that was invited, its address confirmed by the link that came there, and the membership."""
     try:
         with transaction.atomic():
-            row = find(text)
+            row = find(digest)
             user = User.objects.create_user(row.email, password)
             EmailAddress.objects.create(user=user, email=row.email, verified=True, primary=True)
-            return accept(text, user=user)
+            return accept(digest, user=user)
     except IntegrityError as error:
         raise AlreadyThere("There is an account with this address by now: sign in with it.") from error
 
@@ -184,7 +188,7 @@ def _digest(secret: str) -> str:
 
 def _sent(row: Invitation, secret: str, *, by: Membership) -> str:
     """Send the mail, outside of any transaction; the link. What fails is logged without the link."""
-    link = urljoin(settings.PUBLIC_URL, reverse("join", args=[_signer.sign(secret)]))
+    link = urljoin(settings.PUBLIC_URL, reverse("join-link", args=[_signer.sign(secret)]))
     words = roles.WORDS[Role(row.role)]
     context = {
         "join_url": link, "team": row.team.name, "role": row.role, "may": words.may, "may_not": words.may_not,

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import invitations, members
 from accounts.errors import AccountError, DeadInvitation, NotAllowed
@@ -19,6 +19,7 @@ from accounts.models import Invitation, Membership, Role, User
 from accounts.roles import MANAGERS, WORDS
 from accounts.views import refused, team_page
 
+INVITATION_KEY = "invitation"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -111,34 +112,56 @@ def invitation_revoke(request: TeamRequest, pk: UUID) -> HttpResponse:
 
 
 @never_cache
-@require_http_methods(["GET", "POST"])
-def join(request: HttpRequest, token: str) -> HttpResponse:
-    """Where the link in the mail leads. Looking at it uses nothing up: mail scanners follow links, too."""
+@require_safe
+def join_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Where the link in the mail leads. Looking uses nothing up: mail scanners follow links, too. From here on the
+    token stands in no address, which logs and histories would keep; the session knows its hash."""
     try:
-        row = invitations.find(token)
+        digest = invitations.digest_of(token)
+        invitations.find(digest)
     except DeadInvitation as error:
-        return render(request, "accounts/join_dead.html", {"reason": str(error)}, status=410)
+        return _dead(request, str(error))
+    request.session[INVITATION_KEY] = digest
+    return redirect("join")
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def join(request: HttpRequest) -> HttpResponse:
+    """The invitation whose link was opened: who invites, as what, and the one way in that fits."""
+    digest = request.session.get(INVITATION_KEY, "")
+    if not digest:
+        return _dead(request, "No invitation is open here. Open the link in the mail.")
+    try:
+        row = invitations.find(digest)
+    except DeadInvitation as error:
+        return _dead(request, str(error))
     account = invitations.account_of(row)
     form = None if account or request.user.is_authenticated else JoinForm(request.POST or None, email=row.email)
     if request.method == "POST":
         try:
-            member = _joined(request, token, form)
+            member = _joined(request, digest, form)
         except AccountError as error:
             return _join_page(request, row, account, form, problem=str(error), status=400)
         if member is not None:
+            request.session.pop(INVITATION_KEY, None)
             request.session[SESSION_KEY] = str(member.team_id)
             messages.success(request, f"Welcome to {row.team.name}: you are {member.role} here.")
             return redirect("home")
     return _join_page(request, row, account, form, status=400 if form is not None and form.errors else 200)
 
 
-def _joined(request: HttpRequest, token: str, form: JoinForm | None) -> Membership | None:
+def _dead(request: HttpRequest, reason: str) -> HttpResponse:
+    return render(request, "accounts/join_dead.html", {"reason": reason}, status=410)
+
+
+def _joined(request: HttpRequest, digest: str, form: JoinForm | None) -> Membership | None:
     """The new membership; None where something is missing: a password that is good, or signing in first."""
     if isinstance(request.user, User):
-        return invitations.accept(token, user=request.user)
+        return invitations.accept(digest, user=request.user)
     if form is None or not form.is_valid():
         return None
-    member = invitations.join_as_new(token, password=form.cleaned_data["password1"])
+    member = invitations.join_as_new(digest, password=form.cleaned_data["password1"])
     login(request, member.user, backend=BACKEND)
     return member
 
