@@ -9,6 +9,7 @@ AccountError
     DeadInvitation      the invitation is unknown, used up, taken back or too old
     TwoFactorRequired   the team asks its members for a second factor, and this one has none
     QuotaReached        the team has as much of something as it may
+    NameTaken           a team that may not be touched has this name
 """
 
 
@@ -50,3 +51,7 @@ class QuotaReached(AccountError):
     def __init__(self, what: str, text: str) -> None:
         super().__init__(text)
         self.what = what
+
+
+class NameTaken(AccountError):
+    pass

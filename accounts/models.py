@@ -57,6 +57,7 @@ class Team(models.Model):
     require_two_factor = models.BooleanField(
         default=False, help_text="Its members get in with a second factor only: a code of their phone or a passkey."
     )
+    is_sample = models.BooleanField(default=False, help_text="Made up, to be looked at: every page says so.")
     created_at = models.DateTimeField(auto_now_add=True)
     members = models.ManyToManyField(User, through="Membership", related_name="teams")
 

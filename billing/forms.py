@@ -1,21 +1,8 @@
 """What people fill in about money."""
 
-from decimal import Decimal
-
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-
-
-class BudgetForm(forms.Form):
-    monthly_usd = forms.DecimalField(
-        label="Monthly budget in USD",
-        required=False,
-        min_value=Decimal("0.01"),
-        max_digits=14,
-        decimal_places=2,
-        help_text="A hard cap over tokens and compute: calls past it are refused. Empty: no cap.",
-    )
 
 
 class InvoiceSettingsForm(forms.Form):

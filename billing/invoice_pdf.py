@@ -1,14 +1,16 @@
 """An invoice as PDF, in A4. The same bytes each time.
 
-The font is INVOICE_FONT, else DejaVu Sans where it is installed. Without either the PDF's own Helvetica is used, which
-knows Western European letters alone: other letters become question marks there, and only there.
+The font is INVOICE_FONT, else the DejaVu Sans beside this file: Latin with all its marks, Greek, Cyrillic, Armenian and
+Georgian. A letter that the font does not have becomes a question mark there, and only there.
 """
 
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from fpdf import FPDF, FontFace
 from fpdf.enums import TableBordersLayout
 
@@ -16,7 +18,7 @@ from billing import invoicing, money
 from billing.invoice_lines import Shown, sections
 from billing.models import Invoice
 
-_SYSTEM = "/usr/share/fonts/truetype/dejavu/DejaVuSans"
+_OURS = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
 INK, MUTED, LINE = (28, 29, 31), (92, 95, 101), (200, 200, 194)
 HEADINGS = ("What", "Quantity", "Price", "Amount")
 WIDTHS = (76, 44, 34, 26)
@@ -30,6 +32,12 @@ def render(invoice: Invoice) -> bytes:
     page.total()
     page.checks()
     return bytes(page.pdf.output())
+
+
+def printable(text: str) -> str:
+    """The text in letters that the font has."""
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(letter if letter == "\n" or ord(letter) in _letters() else "?" for letter in composed)
 
 
 class _Page:
@@ -79,9 +87,9 @@ class _Page:
                 row.cell(heading)
             for line in lines:
                 row = table.row()
-                row.cell(pdf.known(f"{line.what}\n{line.meter}".strip()))
+                row.cell(printable(f"{line.what}\n{line.meter}".strip()))
                 for text in (line.quantity, line.price, line.amount) if counted else (line.amount,):
-                    row.cell(pdf.known(text))
+                    row.cell(printable(text))
         pdf.ln(4)
 
     def total(self) -> None:
@@ -111,38 +119,36 @@ class _Paper(FPDF):
     def __init__(self, foot: str) -> None:
         super().__init__(format="A4")
         self._foot = foot
-        self._font = _font()
         self.set_margins(15, 18, 15)
         self.set_auto_page_break(True, margin=20)
-        if self._font:
-            self.add_font("text", fname=str(self._font[0]))
-            self.add_font("text", style="B", fname=str(self._font[1]))
+        regular, bold = _font()
+        self.add_font("text", fname=str(regular))
+        self.add_font("text", style="B", fname=str(bold))
         self.use()
 
     def use(self, *, size: float = 10, bold: bool = False, muted: bool = False) -> None:
-        self.set_font("text" if self._font else "helvetica", "B" if bold else "", size)
+        self.set_font("text", "B" if bold else "", size)
         self.set_text_color(*(MUTED if muted else INK))
 
     def write_line(self, text: str, *, height: float = 5, align: str = "L", **look: Any) -> None:
         self.use(**look)
-        self.multi_cell(0, height, self.known(text), align=align, new_x="LMARGIN", new_y="NEXT")
-
-    def known(self, text: str) -> str:
-        """The text in letters that the font has."""
-        return text if self._font else text.encode("latin-1", "replace").decode("latin-1")
+        self.multi_cell(0, height, printable(text), align=align, new_x="LMARGIN", new_y="NEXT")
 
     def footer(self) -> None:
         self.set_y(-14)
         self.use(size=8, muted=True)
-        self.cell(0, 5, self.known(f"{self._foot} · page {self.page_no()} of {{nb}}"), align="C")
+        self.cell(0, 5, printable(f"{self._foot} · page {self.page_no()} of {{nb}}"), align="C")
 
 
 @cache
-def _font() -> tuple[Path, Path] | None:
-    """The regular and the bold file."""
-    if settings.INVOICE_FONT:
-        regular = Path(settings.INVOICE_FONT)
-        bold = regular.with_name(f"{regular.stem}-Bold{regular.suffix}")
-        return regular, bold if bold.exists() else regular
-    found = Path(f"{_SYSTEM}.ttf"), Path(f"{_SYSTEM}-Bold.ttf")
-    return found if all(path.exists() for path in found) else None
+def _font() -> tuple[Path, Path]:
+    """The regular and the bold file, which is beside it and may be missing."""
+    regular = Path(settings.INVOICE_FONT or _OURS)
+    bold = regular.with_name(f"{regular.stem}-Bold{regular.suffix}")
+    return regular, bold if bold.exists() else regular
+
+
+@cache
+def _letters() -> frozenset[int]:
+    with TTFont(_font()[0], lazy=True) as font:
+        return frozenset(font.getBestCmap())

@@ -14,11 +14,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Case, Count, IntegerField, Max, Min, Sum, Value, When
+from django.db.models import Count, Max, Min, Q, Sum
 from django.utils.module_loading import import_string
 
 from accounts.models import Team
-from billing import chaining, credits, periods, rating, scope, statements
+from billing import chaining, credits, periods, rating, rollups, scope, statements
 from billing.errors import NotYet
 from billing.meters import METERS
 from billing.models import Invoice, InvoiceMail, LedgerEntry, Reservation, Spend, StatementMail, UsageEvent
@@ -26,7 +26,6 @@ from billing.scope import Scope
 
 log = logging.getLogger(__name__)
 _NUMBERING = 0x696E766F
-ORDER = {"usage": 0, "correction": 1, "credit": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +47,10 @@ class Line:
 
 
 def close_due(*, now: datetime) -> Iterator[Invoice | NotYet]:
-    """Close every month of every team whose grace is over; what was issued, and what could not be, with its reason."""
+    """Close every month of every team whose grace is over; what was issued, and what could not be, with its reason. A
+    sample team's are left alone: invoices' numbers are for what somebody pays."""
     upto = 0
-    for team in Team.objects.order_by("slug"):
+    for team in Team.objects.filter(is_sample=False).order_by("slug"):
         for month in open_months(team, now=now):
             upto = upto or watermark()
             try:
@@ -73,10 +73,12 @@ def close(team: Team, month: periods.Month, *, now: datetime, upto: int = 0) -> 
     if credits.apply(team, month, now=now) or not upto:
         upto = watermark()
     found = scope.to_close(team, month, upto=upto)
-    lines, sums = _lines(found)
-    if not lines:
+    sums = _sums(found)
+    if not sums.entries:
         return None
-    return _issue(team, found, lines=lines, sums=sums, checks=_checked(team, found, lines=lines, sums=sums), now=now)
+    lines, in_files = _lines(found)
+    checks = _checked(team, found, lines=lines, sums=sums, in_files=in_files)
+    return _issue(team, found, lines=lines, sums=sums, checks=checks, now=now)
 
 
 def open_months(team: Team, *, now: datetime) -> list[periods.Month]:
@@ -124,6 +126,17 @@ def _check_time(team: Team, month: periods.Month, *, now: datetime) -> None:
             raise NotYet(f"{one} comes first: it is not closed yet")
 
 
+# The rows of the plain file, summed again without their days, keys and sources: the month itself first, in it usage,
+# corrections, credits.
+_LINES = """
+WITH plain AS ({plain})
+SELECT number < %s AS late, kind, path, model_name, deployment_name, meter, unit_price, reason, sum(total_quantity),
+       sum(cost), sum(entries)
+FROM plain GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+ORDER BY 1, CASE kind WHEN 'usage' THEN 0 WHEN 'correction' THEN 1 ELSE 2 END, 2, 3, 4, 5, 6, 7, 8
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sums:
     """Of all rows; `counted`: of those that the month's counter counts."""
@@ -133,20 +146,28 @@ class _Sums:
     counted: Decimal
 
 
-def _lines(found: Scope) -> tuple[list[Line], _Sums]:
-    """The rows without their days and keys, in one look: the month itself first, in it usage, corrections, credits."""
-    late = Case(When(at__lt=found.begins, then=Value(True)), default=Value(False))
-    kind = Case(*(When(kind=kind, then=Value(place)) for kind, place in ORDER.items()), output_field=IntegerField())
-    names = ("kind", "path", "model_name", "deployment_name", "meter", "unit_price", "reason")
-    rows = found.entries.annotate(late=late, place=kind).order_by().values_list("late", "place", *names)
-    grouped = rows.annotate(many=Count("pk"), quantity_sum=Sum("quantity"), cost=Sum("amount"))
-    lines, total, counted, entries = [], Decimal(0), Decimal(0), 0
-    for is_late, _, *named, many, quantity, amount in grouped.order_by("late", "place", *names):
-        lines.append(_line(is_late, named, quantity, amount))
-        total, entries = rating.add([total, amount]), entries + many
-        if not is_late and named[0] != LedgerEntry.Kind.CREDIT:
-            counted = rating.add([counted, amount])
-    return lines, _Sums(total, entries, counted)
+def _sums(found: Scope) -> _Sums:
+    """Of the ledger's rows themselves."""
+    counted = Q(at__gte=found.begins) & ~Q(kind=LedgerEntry.Kind.CREDIT)
+    summed = found.entries.aggregate(
+        total=Sum("amount", default=Decimal(0)),
+        entries=Count("pk"),
+        counted=Sum("amount", filter=counted, default=Decimal(0)),
+    )
+    return _Sums(**summed)
+
+
+def _lines(found: Scope) -> tuple[list[Line], int]:
+    """The lines, and how many of the ledger's rows the plain file has under its own."""
+    days = found.days()
+    plain, params = statements.grouped(found, days).query.sql_with_params()
+    first = [day for day, _ in days].index(found.month.first) + 1
+    with connection.cursor() as cursor:
+        cursor.execute(_LINES.format(plain=plain), [*params, first])
+        rows = cursor.fetchall()
+    return [_line(late, named, quantity, amount) for late, *named, quantity, amount, _ in rows], sum(
+        int(row[-1]) for row in rows
+    )
 
 
 def _line(late: bool, named: list[Any], quantity: Decimal, amount: Decimal) -> Line:
@@ -166,12 +187,9 @@ def _line(late: bool, named: list[Any], quantity: Decimal, amount: Decimal) -> L
     )
 
 
-def _checked(team: Team, found: Scope, *, lines: list[Line], sums: _Sums) -> list[dict[str, str]]:
+def _checked(team: Team, found: Scope, *, lines: list[Line], sums: _Sums, in_files: int) -> list[dict[str, str]]:
     """What was held against what, in words. Raises NotYet with everything that does not fit."""
-    wrong: list[str] = []
-    by_line = rating.add(Decimal(line.amount) for line in lines)
-    if by_line != sums.total or any(_product(line) != Decimal(line.amount) for line in lines):
-        wrong.append(f"the ledger's rows sum to {sums.total}, the lines to {by_line}")
+    wrong = apart(lines, total=sums.total, entries=sums.entries, in_files=in_files)
     counter = _counter(team, found)
     if counter != sums.counted and counter != _counted_now(found):
         wrong.append(f"the month's counter says {counter}, the ledger {sums.counted}")
@@ -184,11 +202,28 @@ def _checked(team: Team, found: Scope, *, lines: list[Line], sums: _Sums) -> lis
         raise NotYet("; ".join(wrong))
     compute = {"name": "Compute", "says": "the billed seconds equal the replicas' uptime"}
     return [
-        {"name": "Ledger and lines", "says": f"both sum to {statements.exact(sums.total)}; each is quantity x price"},
+        {
+            "name": "Ledger, plain file and lines",
+            "says": f"all sum to {statements.exact(sums.total)}; each line is quantity x price",
+        },
         {"name": "Counter of the month", "says": f"equals the ledger: {statements.exact(counter)} without credits"},
         {"name": "Calls that are not settled", "says": "none"},
         *([compute] if settings.INVOICE_CHECKS else []),
     ]
+
+
+def apart(lines: list[Line], *, total: Decimal, entries: int, in_files: int) -> list[str]:
+    """Where the lines, which are the plain file's rows summed again, are not the ledger's rows: their sum, how many
+    rows of the ledger there are and how many the file has under its own, each line's product."""
+    found = []
+    by_line = rating.add(Decimal(line.amount) for line in lines)
+    if by_line != total:
+        found.append(f"the ledger's rows sum to {total}, the plain file's and the lines to {by_line}")
+    if in_files != entries:
+        found.append(f"the ledger has {entries} rows of the month, the plain file {in_files}")
+    if wrong := [line for line in lines if _product(line) != Decimal(line.amount)]:
+        found.append(f"{len(wrong)} lines are not quantity x price, such as {wrong[0].model} {wrong[0].meter}")
+    return found
 
 
 def _product(line: Line) -> Decimal:
@@ -242,6 +277,7 @@ def _issue(
             issued_at=now,
             **counts,
         )
+        rollups.note_late(team.pk, ends=invoice.ends, upto=invoice.upto)
         if wish and wish.emails:
             InvoiceMail.objects.create(invoice=invoice, emails=wish.emails, due_at=now)
         return invoice

@@ -6,7 +6,7 @@ These are the synchronous forms, each in a transaction (its own, or the caller's
 
 import json
 import uuid
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,6 +31,7 @@ __all__ = [
     "Slice",
     "Stretch",
     "compute_slices",
+    "record_calls",
     "record_compute",
     "record_uptime",
     "renew",
@@ -59,6 +60,19 @@ def settle(settlement: Settlement) -> Receipt:
     receipt = _only(settlement)
     assert isinstance(receipt, Receipt)  # noqa: S101 - post() promises a Receipt or an error for a Settlement
     return receipt
+
+
+def record_calls(calls: Sequence[tuple[Call, Settlement]]) -> list[Receipt]:
+    """Calls that are over already, each let in and billed as any other, all in one transaction or none. Raises what
+    `reserve` and `settle` raise. One that was recorded before adds nothing."""
+    with transaction.atomic():
+        now = timezone.now()
+        let_in = _drive(posting.post([call for call, _ in calls], now=now))
+        receipts = _drive(posting.post([settlement for _, settlement in calls], now=now))
+        for outcome in (*let_in, *receipts):
+            if isinstance(outcome, BillingError):
+                raise outcome
+    return [receipt for receipt in receipts if isinstance(receipt, Receipt)]
 
 
 def void(reservation_id: UUID) -> None:

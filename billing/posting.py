@@ -338,7 +338,7 @@ def _close(held: _Held, writing: Writing, *, now: datetime) -> None:
 
 
 def _stored(held: _Held) -> Generator[Statement, list[Row], Receipt]:
-    cost = yield Statement(STORED_COST, (held.id,))
+    cost = yield Statement(STORED_COST, (held.id, held.started_at))
     rows = yield Statement(STORED_LINES, (held.id,))
     return Receipt(held.id, cost[0][0] if cost else Decimal(0), tuple(Line(*row) for row in rows), already=True)
 

@@ -40,10 +40,40 @@ def tier_name(meter: str, above_tokens: int) -> str:
 
 def discount_at(team_id: UUID, sku: str, *, at: datetime) -> Decimal:
     """Percent that the team pays less for this sku at that moment. Of the patterns that fit, the longest counts."""
-    rows = Discount.objects.filter(team_id=team_id, valid_from__lte=at)
-    latest = rows.order_by("pattern", "-valid_from", "-pk").distinct("pattern")
-    fitting = [row for row in latest if _fits(row.pattern, sku)]
-    return max(fitting, key=lambda row: _precision(row.pattern)).percent if fitting else Decimal(0)
+    return fitting(discounts([team_id], at=at).get(team_id, []), sku)
+
+
+def discounts(team_ids: Iterable[UUID], *, at: datetime | None = None) -> dict[UUID, list[Discount]]:
+    """Those in force by team, for fitting(): in one query."""
+    rows = Discount.objects.filter(team__in=list(team_ids), valid_from__lte=at or timezone.now())
+    found: dict[UUID, list[Discount]] = {}
+    for row in rows.order_by("team", "pattern", "-valid_from", "-pk").distinct("team", "pattern"):
+        found.setdefault(row.team_id, []).append(row)
+    return found
+
+
+def fitting(discounts_of_team: Iterable[Discount], sku: str) -> Decimal:
+    """Percent off this sku: of the patterns that fit, the longest counts; 0 when none does."""
+    found = [row for row in discounts_of_team if _fits(row.pattern, sku)]
+    return max(found, key=lambda row: _precision(row.pattern)).percent if found else Decimal(0)
+
+
+def books_at(skus: Iterable[str], *, at: datetime, team_id: UUID) -> dict[str, tuple[dict[str, Decimal], list[Price]]]:
+    """For each sku what prices_at() says, {} where it has no price; and the rows that say so. In two queries."""
+    wanted = list(skus)
+    rows = Price.objects.filter(sku__in=wanted, valid_from__lte=at)
+    latest = rows.order_by("sku", "meter", "above_tokens", "-valid_from", "-pk").distinct(
+        "sku", "meter", "above_tokens"
+    )
+    found: dict[str, list[Price]] = {sku: [] for sku in wanted}
+    for row in latest:
+        found[row.sku].append(row)
+    books = {sku: {tier_name(row.meter, row.above_tokens): row.amount for row in rows} for sku, rows in found.items()}
+    own = discounts([team_id], at=at).get(team_id, [])
+    for sku in wanted:
+        if books[sku] and (percent := fitting(own, sku)):
+            books[sku][rating.DISCOUNT] = percent
+    return {sku: (books[sku], found[sku]) for sku in wanted}
 
 
 def in_force(skus: Iterable[str], *, at: datetime | None = None) -> dict[str, dict[str, Price]]:

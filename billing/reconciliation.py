@@ -29,6 +29,17 @@ FOLDED = {
     "tokens.input.batch": "tokens.input",
     "tokens.input.image": "tokens.input",
 }
+# The sweep ends a call where its lease ran out.
+_ESTIMATED = """
+SELECT (v.started_at AT TIME ZONE 'UTC')::date, v.source,
+       CASE WHEN v.ended_at = r.lease_until AND r.closed_at > r.lease_until
+            THEN 'the gateway died and left nothing but what it had said some seconds before'
+            WHEN v.raw_usage IS NOT NULL THEN 'cut off after the provider''s last count'
+            ELSE 'cut off before the provider reported any usage, or it reported none' END AS reason, count(*)
+FROM billing_usageevent v LEFT JOIN billing_reservation r ON r.id = v.id
+WHERE v.path = 'hosted' AND v.quality = 'estimated' AND v.started_at >= %s AND v.started_at < %s
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
 _UNPRICED = """
 SELECT (v.started_at AT TIME ZONE 'UTC')::date, v.source, q.key, count(*), sum(q.value::numeric)
 FROM billing_usageevent v CROSS JOIN LATERAL jsonb_each_text(v.quantities) q
@@ -137,11 +148,6 @@ def read_in(content: bytes, *, filename: str, actor: str, names: Mapping[str, st
     return source
 
 
-def _usage(source: ProviderImport, row: provider_files.Said) -> ProviderUsage:
-    facts = {"day": row.day, "model": row.model[:160], "meter": row.meter, "quantity": row.quantity, "cost": row.cost}
-    return ProviderUsage(source=source, **facts)
-
-
 def report(source: ProviderImport) -> Report:
     begins = datetime.combine(source.first_day, time.min, UTC)
     ends = datetime.combine(source.last_day + timedelta(days=1), time.min, UTC)
@@ -219,13 +225,9 @@ def _coverage(drifts: list[Drift]) -> Decimal | None:
 
 def _unsure(begins: datetime, ends: datetime) -> list[Unsure]:
     """What was estimated, what had no price, and what was never billed; by day and source, at most SHOWN."""
-    hosted = UsageEvent.objects.filter(path=UsagePath.HOSTED, started_at__gte=begins, started_at__lt=ends)
-    estimated = hosted.filter(quality="estimated").annotate(day=TruncDate("started_at", tzinfo=UTC))
-    found = [
-        Unsure(day, source, many, "estimated", "the provider reported no usage, or the call was cut off")
-        for day, source, many in estimated.order_by().values_list("day", "source").annotate(many=Count("pk"))
-    ]
     with connection.cursor() as cursor:
+        cursor.execute(_ESTIMATED, [begins, ends])
+        found = [Unsure(day, source, many, "estimated", reason) for day, source, reason, many in cursor.fetchall()]
         cursor.execute(_UNPRICED, [begins, ends])
         found += [
             Unsure(day, source, many, f"{quantity.normalize():f} {meter}", "not billed: no price when the call began")

@@ -4,6 +4,7 @@ An open month: what happened in it, and what of a closed month came too late for
 what its invoice covers, under the names of its day, whatever comes or changes later.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from django.db.models import Q, QuerySet
 from psycopg import sql
 
 from accounts.models import Team
-from billing import periods
+from billing import periods, rollups
 from billing.models import Invoice, LedgerEntry
 
 Day: TypeAlias = tuple[date, datetime]  # a day and its first moment
@@ -63,11 +64,20 @@ class Scope:
     def days(self) -> list[Day]:
         """Every day that a row of it can fall on, with its first moment; in order, without gaps."""
         first = self.month.first
-        if self.may_be_late and (oldest := self.late.order_by("at").values_list("at", flat=True).first()):
+        if self.may_be_late and (oldest := self._oldest_late()):
             first = oldest.astimezone(periods.zone_of(self.zone)).date()
         count = (self.month.after.first - first).days
         found = [first + timedelta(days=number) for number in range(count)]
         return [(day, periods.start_of_day(day, self.zone)) for day in found]
+
+    def _oldest_late(self) -> datetime | None:
+        """When the oldest row that happened before the month did; perhaps of one that this statement can't see yet."""
+        found = self.late.order_by("at").values_list("at", flat=True)
+        if self.own_from is None or self.late_after is None:
+            return found.first()
+        late = rollups.first_late([self.team_id], before=self.own_from, after=self.late_after)
+        own = found.filter(at__gte=self.own_from).first()
+        return min((moment for moment in (late, own) if moment), default=None)
 
     @property
     def may_be_late(self) -> bool:
@@ -93,12 +103,30 @@ class Scope:
 
 def of(team: Team, month: periods.Month) -> Scope:
     """What stands on the team's statement of the month now; for a closed month: for ever."""
-    invoices = Invoice.objects.filter(team=team)
-    if invoice := invoices.filter(month=month.first).first():
+    return of_teams([(team, month)])[0]
+
+
+def of_teams(months: Sequence[tuple[Team, periods.Month]]) -> list[Scope]:
+    """The same for many teams, each with its own month, in their order; in one look whatever their number."""
+    issued: dict[UUID, list[Invoice]] = {}
+    rows = Invoice.objects.filter(team__in=[team.pk for team, _ in months]).order_by("month")
+    for invoice in rows.defer("lines", "checks", "address"):
+        issued.setdefault(invoice.team_id, []).append(invoice)
+    return [_of(team, month, issued.get(team.pk, [])) for team, month in months]
+
+
+def _of(team: Team, month: periods.Month, invoices: list[Invoice]) -> Scope:
+    """`invoices`: the team's, in the order of their months."""
+    if invoice := next((one for one in invoices if one.month == month.first), None):
         return of_invoice(invoice)
-    last = invoices.filter(month__lt=month.first).order_by("-month").first()
+    earlier = [one for one in invoices if one.month < month.first]
+    return _open(team, month, last=earlier[-1] if earlier else None, passed=len(earlier) < len(invoices))
+
+
+def _open(team: Team, month: periods.Month, *, last: Invoice | None, passed: bool) -> Scope:
+    """Of a month without an invoice. `passed`: a later one has been closed. `last`: the invoice before."""
     facts: dict[str, Any] = {"own_from": month.begins, "late_after": None, "upto": None}
-    if invoices.filter(month__gt=month.first).exists():
+    if passed:
         facts["upto"] = EMPTY  # it was passed over with nothing in it; what comes now stands on a later one
     elif last is not None and _month_of(last).after.first == month.first:
         facts |= {"own_from": last.ends, "late_after": last.upto}

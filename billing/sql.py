@@ -6,7 +6,7 @@ SELECT id, team_id, state, path, sku, source, model_name, deployment_name, api_k
 FROM billing_reservation WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """
 
-STORED_COST = "SELECT cost FROM billing_usageevent WHERE id = %s"
+STORED_COST = "SELECT cost FROM billing_usageevent WHERE id = %s AND started_at = %s"
 STORED_LINES = """
 SELECT meter, quantity, unit_price, amount, list_price, discount FROM billing_ledgerentry
 WHERE event_id = %s AND kind = 'usage' ORDER BY id
@@ -107,7 +107,7 @@ WITH call AS (
     SELECT id, team_id, started_at, ended_at, recorded_at, path, sku, source, model_name,
            deployment_name, api_key_name, member, tag, quality, quantities, raw_usage, cost
     FROM used ORDER BY id
-    ON CONFLICT (id) DO NOTHING RETURNING id
+    ON CONFLICT (id, started_at) DO NOTHING RETURNING id
 ), entry AS (
     INSERT INTO billing_ledgerentry (team_id, event_id, kind, at, path, sku, source, model_name, deployment_name,
                                      api_key_name, member, tag, meter, quantity, unit_price, list_price, discount,

@@ -14,13 +14,14 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import DateTimeField, F, Func, IntegerField, Sum, Value
+from django.db.models import Count, DateTimeField, F, Func, IntegerField, QuerySet, Sum, Value
+from django.db.models.functions import Greatest
 
 from accounts.models import Team
 from billing import detail, focus, parquet, periods, scope
 from billing.copying import RISKY
 from billing.meters import METERS
-from billing.scope import Scope
+from billing.scope import Day, Scope
 
 COLUMNS = (
     "date",
@@ -81,17 +82,24 @@ def rows(team: Team, month: periods.Month) -> Iterator[Row]:
     return rows_of(scope.of(team, month))
 
 
+NAMES = ("path", "model_name", "deployment_name", "api_key_name", "source", "meter", "unit_price", "currency")
+BY_DAY = ("number", *NAMES, "kind", "reason")
+
+
+def grouped(found: Scope, days: list[Day]) -> "QuerySet[Any, Any]":
+    """What a row of the plain file is made of: BY_DAY (`number`: the place of its day in `days`, from 1), the sum of
+    the quantities, the sum of the amounts, and how many rows of the ledger those are."""
+    begins = Value([moment for _, moment in days], output_field=ArrayField(DateTimeField()))
+    bucket = Func(F("at"), begins, function="width_bucket", output_field=IntegerField())
+    number = Greatest(bucket, Value(1))
+    rows = found.entries.annotate(number=number).order_by().values_list(*BY_DAY)
+    return rows.annotate(total_quantity=Sum("quantity"), cost=Sum("amount"), entries=Count("pk"))
+
+
 def rows_of(found: Scope) -> Iterator[Row]:
     days = found.days()
-    begins = Value([moment for _, moment in days], output_field=ArrayField(DateTimeField()))
-    number = Func(F("at"), begins, function="width_bucket", output_field=IntegerField())
-    names = ("path", "model_name", "deployment_name", "api_key_name", "source", "meter", "unit_price", "currency")
-    grouped = (
-        found.entries.annotate(number=number)
-        .order_by()
-        .values_list("number", *names, "kind", "reason")
-        .annotate(total_quantity=Sum("quantity"), cost=Sum("amount"))
-        .order_by("number", "path", "source", "api_key_name", "meter", "unit_price", *names, "kind", "reason")
+    ordered = grouped(found, days).order_by(
+        "number", "path", "source", "api_key_name", "meter", "unit_price", *NAMES, "kind", "reason"
     )
     for (
         place,
@@ -107,8 +115,9 @@ def rows_of(found: Scope) -> Iterator[Row]:
         reason,
         quantity,
         cost,
-    ) in grouped.iterator(CHUNK):
-        day = days[max(place, 1) - 1][0]
+        _,
+    ) in ordered.iterator(CHUNK):
+        day = days[place - 1][0]
         yield Row(day, path, model, deployment, key, source, meter, quantity, price, cost, currency, kind, reason)
 
 

@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing import alerting, chaining, invoice_mail, invoicing, metering
+from billing import alerting, chaining, invoice_mail, invoicing, metering, partitions, rollups
 
 
 @shared_task(name="billing.sweep")
@@ -15,6 +15,16 @@ def sweep() -> None:
 @shared_task(name="billing.seal")
 def seal() -> None:
     chaining.seal()
+
+
+@shared_task(name="billing.roll_up")
+def roll_up() -> None:
+    rollups.roll_up()
+
+
+@shared_task(name="billing.make_months")
+def make_months() -> None:
+    partitions.ensure(now=timezone.now())
 
 
 @shared_task(name="billing.close_months")

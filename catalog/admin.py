@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from unfold.admin import ModelAdmin
+from unfold.admin import ModelAdmin, StackedInline
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
@@ -17,6 +17,7 @@ from billing import price_imports
 from billing.admin import ask, may
 from billing.errors import BadPrice
 from catalog import price_names, providers
+from catalog.licensing.models import LicenceText
 from catalog.models import Hardware, Licence, Model, Offer, Provider
 
 
@@ -148,8 +149,16 @@ class HardwareAdmin(ModelAdmin):
     search_fields = ["slug", "name"]
 
 
+class LicenceTextInline(StackedInline):
+    """What teams agree to; with another text they are asked again."""
+
+    model = LicenceText
+    verbose_name_plural = "its whole text"
+
+
 @admin.register(Licence)
 class LicenceAdmin(ModelAdmin):
+    inlines = [LicenceTextInline]
     list_display = ["name", "slug", "spdx_id", "commercial_use"]
     list_filter = ["commercial_use"]
     search_fields = ["slug", "name"]

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from accounts import audit
 from accounts.models import Team
 from catalog import offers, removing
+from catalog.licensing.policy import UNREAD
 from catalog.lifecycle import Reason, Status
 from catalog.models import Licence, Weights
 
@@ -22,10 +23,6 @@ NEXT = {
     Reason.REFUSED: "Try again if that can be put right here; else remove it, and take another file or repository.",
     Reason.PORTAL_FAILED: "Tell the operator; then try again.",
 }
-
-
-# Rows that stand for licences that this portal does not know.
-UNREAD = frozenset({"not-stated", "see-its-page"})
 
 
 @dataclass(frozen=True, slots=True)

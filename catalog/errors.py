@@ -7,10 +7,14 @@ CatalogError
     Refused       weights that the portal won't take; the text says why and what to do
         OverQuota     they are larger than what the team may still store
     InUse         weights that something still needs
+    BadPolicy     a licence policy names what does not exist; `field` says where
+    LicenceRefused  the team's licence policy does not let a model be used so; `refusal` says why and what to do
     BucketAway    the bucket that keeps all content could not be read or written
     HubError      the Hub could not be asked, or did not answer as it should
         Stalled       it sent nothing for too long, or broke off again and again
 """
+
+from catalog.licensing.policy import Refusal
 
 
 class CatalogError(Exception):
@@ -44,6 +48,18 @@ class OverQuota(Refused):
 
 class InUse(CatalogError):
     pass
+
+
+class BadPolicy(CatalogError):
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+class LicenceRefused(CatalogError):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text())
+        self.refusal = refusal
 
 
 class BucketAway(CatalogError):

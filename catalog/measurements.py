@@ -97,6 +97,36 @@ def rates(weights: Weights, *, callers: int = 4) -> dict[str, Measurement]:
     return {row.hardware_id: row for row in best}
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast weights are on a hardware with `row.callers` at once: tokens a second of all of them together. `reads`
+    is that of fewer callers where so many had to queue; without any, by what one waited for its first token."""
+
+    row: Measurement
+    reads: float
+
+    @property
+    def writes(self) -> float:
+        return self.row.decode_tokens_per_s
+
+
+def paces(weights: Weights, *, callers: int = 4) -> dict[str, Pace]:
+    """For each hardware that was measured, by its slug: the newest for about so many callers, with one question."""
+    rows = Measurement.objects.filter(weights=weights, disturbed=False, callers__lte=callers)
+    newest = rows.order_by("hardware_id", "-callers", "-measured_at").distinct("hardware_id", "callers")
+    found: dict[str, list[Measurement]] = {}
+    for row in newest:
+        found.setdefault(row.hardware_id, []).append(row)
+    return {slug: _pace(of_it) for slug, of_it in found.items()}
+
+
+def _pace(rows: list[Measurement]) -> Pace:
+    """The most callers first."""
+    read = next((row.prefill_tokens_per_s for row in rows if row.prefill_tokens_per_s), None)
+    fewest = rows[-1]
+    return Pace(rows[0], read or fewest.prompt_tokens / max(fewest.first_token_ms, 1) * 1000)
+
+
 def grouped(rows: list[Measurement]) -> list[Measured]:
     ordered = sorted(rows, key=lambda row: (str(row.run), row.callers))
     groups = [Measured(tuple(group)) for _, group in groupby(ordered, key=lambda row: row.run)]

@@ -9,6 +9,13 @@ from django.utils import timezone
 
 from accounts.models import Team
 from catalog.errors import IllegalMove
+from catalog.licensing.models import (  # noqa: F401 - tables of this app, kept beside their work
+    LicenceAgreement,
+    LicencePolicy,
+    LicenceRule,
+    LicenceText,
+    LicensedUse,
+)
 from catalog.lifecycle import IN_MOTION, MOVES, Reason, Status
 from catalog.uploads.models import Draft, Upload  # noqa: F401 - tables of this app, kept beside their work
 
@@ -22,6 +29,9 @@ class Licence(models.Model):
     url = models.URLField(blank=True)
     commercial_use = models.BooleanField(null=True, help_text="None: the text sets conditions; read it.")
     note = models.CharField(max_length=300, blank=True, help_text="The conditions in plain words.")
+    text_sha256 = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Of its whole text, where that is at hand (LicenceText)."
+    )
 
     def __str__(self) -> str:
         return self.spdx_id or self.name

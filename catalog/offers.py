@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from django.db.models import QuerySet
 
 from accounts import sealing
+from catalog.licensing import stating
+from catalog.licensing.policy import Terms
 from catalog.lifecycle import WORKED_ON, Status
 from catalog.models import Hardware, Model, Offer, Weights
 
@@ -31,11 +33,12 @@ class HostedRoute:
     callable_now: bool
     why_not: str
     context_tokens: int | None
+    terms: tuple[Terms, ...] = ()
 
 
 def hosted_routes() -> list[HostedRoute]:
     """Every hosted offer, callable or not, in one query."""
-    rows = Offer.objects.filter(path=Offer.Path.HOSTED, model__team=None).select_related("model", "provider")
+    rows = Offer.objects.filter(path=Offer.Path.HOSTED, model__team=None).select_related("model__licence", "provider")
     return [_route(row) for row in rows]
 
 
@@ -94,4 +97,5 @@ def _route(row: Offer) -> HostedRoute:
         callable_now=provider.can_be_called,
         why_not=why_not,
         context_tokens=row.model.context_tokens,
+        terms=stating.of_hosted(row.model),
     )

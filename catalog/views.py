@@ -10,6 +10,8 @@ from catalog import library, measurements, snippets
 from catalog.models import Provider
 
 PAGE_SIZE = 60
+LOOKED = "looked_at_a_model"
+"""In the session of somebody who has opened a model's page: the first of a new team's steps."""
 
 
 @require_safe
@@ -35,6 +37,8 @@ def model_list(request: TeamRequest) -> HttpResponse:
 @team_required
 def model_detail(request: TeamRequest, slug: str) -> HttpResponse:
     model = get_object_or_404(library.visible_to(request.team), slug=slug)
+    if LOOKED not in request.session:
+        request.session[LOOKED] = True
     (entry,) = library.entries([model])
     base_url = request.build_absolute_uri("/v1")
     hosted = entry.hosted_offer

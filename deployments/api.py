@@ -17,10 +17,12 @@ from rest_framework.views import APIView
 from accounts.drf import Pages, actor_of, team_of
 from billing.statements import exact
 from catalog import library
+from catalog.licensing.policy import Use
+from catalog.licensing.problems import NotLicensed
 from catalog.models import Hardware
 from deployments import logs, operations, rehearsing, updating
 from deployments import status as reports
-from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotNow
+from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotNow, Unlicensed
 from deployments.models import Deployment, Version
 from deployments.operations import LONGEST_START_S, MOST_CONCURRENCY, MOST_REPLICAS, SHORTEST_START_S
 from deployments.status import Report
@@ -63,6 +65,10 @@ class WishSerializer(serializers.Serializer[Any]):
     adapters = serializers.ListField(
         child=serializers.CharField(max_length=200), required=False, default=list, max_length=8,
         help_text='LoRA adapters: an id of weights or a model\'s slug, "=0.5" behind it to apply half of it.',
+    )  # fmt: skip
+    use = serializers.ChoiceField(
+        choices=[("", "the team's default"), *Use.choices], required=False, default="",
+        help_text="What it is used for: decides what its licence allows (docs/licences.md).",
     )  # fmt: skip
     dry_run = serializers.BooleanField(
         required=False, default=False, help_text="Answer 200 with what would happen; nothing is written or started."
@@ -195,6 +201,7 @@ class RehearsalSerializer(serializers.Serializer[Any]):
     options = serializers.DictField(required=False)
     adapters = serializers.ListField(child=serializers.CharField(), required=False)
     command = serializers.ListField(child=serializers.CharField(), required=False)
+    use = serializers.CharField(required=False)
     environment = serializers.ListField(child=serializers.CharField(), required=False, help_text="Names alone.")
     fit = serializers.CharField(required=False, help_text="fits, tight or no")
     memory = MemorySerializer(required=False)
@@ -238,11 +245,13 @@ class DeploymentList(APIView):
             raise ValidationError({"model": [f"No model {asked['model']}; GET /api/v1/models lists them."]})
         if hardware is None:
             raise ValidationError({"hardware": [f"No hardware {asked['hardware']}; the model's offers list it."]})
-        plain = {name: asked[name] for name in (*WHAT, *operations.ELASTIC)}
+        plain = {name: asked[name] for name in (*WHAT, "use", *operations.ELASTIC)}
         if asked["dry_run"]:
             return Response(rehearsing.rehearse(team, model=model, hardware=hardware, **plain).as_json())
         try:
             made = operations.deploy(team, model=model, hardware=hardware, actor=actor_of(request), **plain)
+        except Unlicensed as error:
+            raise NotLicensed(error.refusal) from error
         except NameTaken as error:
             raise Conflict(str(error)) from error
         except BadName as error:
@@ -334,6 +343,8 @@ def _told() -> Iterator[None]:
         yield
     except BadOption as error:
         raise ValidationError({error.option: [str(error)]}) from error
+    except Unlicensed as error:
+        raise NotLicensed(error.refusal) from error
     except NotNow as error:
         raise Conflict(str(error)) from error
 

@@ -1,9 +1,11 @@
 from django.urls import path
 
 from deployments import api
+from deployments.advice import api as advice
 from deployments.validation import api as validation
 
 urlpatterns = [
+    path("advice", advice.Advice.as_view(), name="api-advice"),
     path("deployments", api.DeploymentList.as_view(), name="api-deployments"),
     path("deployments/<uuid:pk>", api.DeploymentDetail.as_view(), name="api-deployment"),
     path("deployments/<uuid:pk>/rollback", api.DeploymentRollback.as_view(), name="api-deployment-rollback"),

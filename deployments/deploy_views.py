@@ -11,10 +11,12 @@ from django.views.decorators.http import require_http_methods
 from accounts.http import TeamRequest, team_required
 from accounts.models import Role
 from catalog import library, offers
+from catalog.licensing import agreements
+from catalog.licensing.policy import Standing, Use
 from catalog.models import Hardware, Model
 from deployments import operations, preparing, rehearsing, status
 from deployments.engine_forms import adapter_choices
-from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotDeployable
+from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotDeployable, Unlicensed
 from deployments.forms import DeployForm
 from deployments.models import Deployment
 from deployments.preparing import Loaded, Site
@@ -45,6 +47,8 @@ def _answer(request: TeamRequest, page: "_Page") -> HttpResponse:
     form, plan = page.form, None
     if request.method == "POST" and form.is_valid():
         hardware = Hardware.objects.get(slug=form.cleaned_data["hardware"])
+        if "dry_run" not in request.POST:
+            _agree(request, page)
         if "dry_run" in request.POST:
             plan = rehearsing.rehearse(request.team, model=page.model, hardware=hardware, **form.wish)
         elif found := _deploy(request, page.model, hardware, form):
@@ -61,6 +65,12 @@ class _Page:
     sites: list[Site]
     chosen: Site | None
     wrong: str
+    use: str
+    licences: list[Standing]
+
+    @property
+    def is_denied(self) -> bool:
+        return any(one.is_denied for one in self.licences)
 
     def context(self) -> dict[str, Any]:
         form, chosen = self.form, self.chosen
@@ -73,6 +83,10 @@ class _Page:
             "sites": self.sites,
             "site": chosen,
             "wrong": self.wrong,
+            "use": self.use,
+            "licences": self.licences,
+            "ticked": self.form.data.getlist("agree") if self.form.is_bound else [],  # type: ignore[attr-defined]
+            "is_denied": self.is_denied,
             "least": per_hour * (said["min_replicas"] or 0) if per_hour is not None else None,
             "most": per_hour * (said["max_replicas"] or 1) if per_hour is not None else None,
             "most_replicas": said["max_replicas"],
@@ -88,6 +102,7 @@ def _page(request: TeamRequest, model: Model, data: QueryDict | None) -> _Page:
         loaded = preparing.loads(preparing.weights_of(model, revision))
     except BadOption:  # the form says so
         loaded = preparing.loads(preparing.weights_of(model, ""))
+    policy = agreements.policy_of(request.team.pk)
     known = list(Hardware.objects.all())
     first = _first(loaded, known)
     form = DeployForm(
@@ -101,13 +116,35 @@ def _page(request: TeamRequest, model: Model, data: QueryDict | None) -> _Page:
             "name": operations.free_name(request.team, model),
             "hardware": first,
             "revision": loaded.chosen.revision,
+            "use": policy.default_use,
         },
     )
     options, wrong = _options(model, loaded, form)
     sites = preparing.sites(loaded, options)
     slug = (data.get("hardware") if data else None) or first
     chosen = next((site for site in sites if site.hardware.slug == slug), None)
-    return _Page(model, loaded, form, sites, chosen, wrong)
+    asked = data.get("use", "") if data else ""
+    use = asked if asked in Use.values else policy.default_use
+    licences = agreements.standings(policy, _chosen(request, loaded, form).terms, use)
+    return _Page(model, loaded, form, sites, chosen, wrong, use, licences)
+
+
+def _chosen(request: TeamRequest, loaded: Loaded, form: DeployForm) -> Loaded:
+    """With the adapters that were ticked: they have licences, too."""
+    if not (form.is_bound and form.is_valid()):
+        return loaded
+    try:
+        return preparing.loads(loaded.chosen, preparing.adapters_of(request.team, form.chosen_adapters))
+    except DeploymentError:  # the deployment itself says so
+        return loaded
+
+
+def _agree(request: TeamRequest, page: "_Page") -> None:
+    """What was ticked is agreed to, if it is what stands there now."""
+    ticked = set(request.POST.getlist("agree"))
+    for one in page.licences:
+        if one.asks and one.key in ticked:
+            agreements.agree(request.team, one.terms, use=one.use, model=page.model.slug, actor=request.user.email)
 
 
 def _first(loaded: Loaded, known: list[Hardware]) -> str:
@@ -143,6 +180,8 @@ def _deploy(request: TeamRequest, model: Model, hardware: Hardware, form: Deploy
             messages.info(request, f"{running.endpoint_model} was there already; nothing new was started.")
             return running
         form.add_error("name", str(error))
+    except Unlicensed as error:
+        form.add_error("use", "Agree to the licence first." if not error.refusal.standing.is_denied else str(error))
     except BadName as error:
         form.add_error("name", str(error))
     except BadOption as error:

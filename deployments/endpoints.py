@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, OuterRef, Prefetch, Subquery
+from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
 from django.utils import timezone
 
 from accounts import sealing
+from catalog.licensing import stating
+from catalog.licensing.policy import Terms
 from deployments import loads
 from deployments.lifecycle import SERVING, Status
 from deployments.models import Deployment, Replica
@@ -44,6 +46,7 @@ class Endpoint:
     hold_s: int | None
     max_replicas: int = 1
     target_concurrency: int = 1
+    terms: tuple[Terms, ...] = ()
 
     def is_crowded(self, calls: Mapping[str, int], waiting: Mapping[UUID, int]) -> bool:
         """More calls than its replicas are for, and it may have more of them."""
@@ -60,10 +63,16 @@ def live_endpoints() -> list[Endpoint]:
     """Every deployment that is not stopped, in two queries."""
     taking = Replica.objects.filter(exited_at=None, remove_asked_at=None, ready_at__isnull=False)
     live = Prefetch("replicas", taking, to_attr="live_replicas")
+    loaded = ("team", "model", *(f"weights__{name}" for name in stating.OF_WEIGHTS))
+    rows = Deployment.objects.unsettled().select_related(*loaded).prefetch_related(live)
+    return [_endpoint(row, row.live_replicas) for row in with_last_start(rows)]  # type: ignore[attr-defined]
+
+
+def with_last_start(rows: QuerySet[Deployment]) -> QuerySet[Deployment]:
+    """Each with `last_start`: how long its last replica took from its start to READY, None if none ever got there."""
     started = Replica.objects.filter(deployment=OuterRef("pk"), ready_at__isnull=False).order_by("-ready_at")
-    last_start = started.annotate(took=F("ready_at") - F("started_at")).values("took")[:1]
-    rows = Deployment.objects.unsettled().select_related("team", "model").prefetch_related(live)
-    return [_endpoint(row, row.live_replicas) for row in rows.annotate(last_start=Subquery(last_start))]
+    took = started.annotate(took=F("ready_at") - F("started_at")).values("took")[:1]
+    return rows.annotate(last_start=Subquery(took))
 
 
 def touch(deployment_ids: Iterable[UUID]) -> None:
@@ -98,4 +107,5 @@ def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
         hold_s=row.hold_s,
         max_replicas=row.max_replicas,
         target_concurrency=row.target_concurrency,
+        terms=stating.of_weights(row.weights),
     )

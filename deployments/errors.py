@@ -3,12 +3,15 @@
 DeploymentError
     IllegalTransition   somebody else moved it first, or the move does not exist
     NotDeployable       the model's path is closed, or nothing that fits is offered here
+        Unlicensed          the team's licence policy does not let it be run for that use; `refusal` says why
     NameTaken           the team has a live deployment of that name
     BadName             the name has characters that an address can't hold
     BadOption           an option that the engine does not know, or a value it does not take
     NotNow              what was asked can't be done in the state that it is in
     BackendError        the backend could not do what it was asked
 """
+
+from catalog.licensing.policy import Refusal
 
 
 class DeploymentError(Exception):
@@ -21,6 +24,12 @@ class IllegalTransition(DeploymentError):
 
 class NotDeployable(DeploymentError):
     pass
+
+
+class Unlicensed(NotDeployable):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text())
+        self.refusal = refusal
 
 
 class NameTaken(DeploymentError):

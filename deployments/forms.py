@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 
+from catalog.licensing.policy import USES, Use
 from deployments.engine_forms import EngineForm
 from deployments.operations import (
     ELASTIC,
@@ -21,6 +22,7 @@ class DeployForm(EngineForm):
     name = forms.CharField(max_length=60, required=False)
     revision = forms.ChoiceField(label="Version", required=False)
     hardware = forms.ChoiceField(widget=forms.RadioSelect)
+    use = forms.ChoiceField(label="Use", required=False, choices=[(use, f"{use.label}: {USES[use]}") for use in Use])
     min_replicas = forms.IntegerField(
         label="Fewest replicas", required=False, min_value=0, max_value=MOST_REPLICAS, initial=0,
         help_text="0: it sleeps when idle, and costs nothing.",
@@ -66,6 +68,7 @@ class DeployForm(EngineForm):
         return self.elastic | {
             "name": self.cleaned_data.get("name") or "",
             "revision": self.cleaned_data.get("revision") or "",
+            "use": self.cleaned_data.get("use") or "",
             "options": self.options,
             "env": self.env,
             "secrets": {name: value for name, value in self.secrets.items() if value},

@@ -19,7 +19,7 @@ from accounts.http import TeamRequest, team_required
 from accounts.models import Membership, Role
 from catalog import snippets
 from deployments import live, logs, overview, remedies, status, watching
-from deployments.errors import BadOption, NotNow
+from deployments.errors import BadOption, NotNow, Unlicensed
 from deployments.lifecycle import Status, Step
 from deployments.live import LIVE, LOGS, TABS, Eyes, List, Page, Shown
 from deployments.models import Deployment, Replica
@@ -147,7 +147,7 @@ def next_step(request: TeamRequest, pk: UUID) -> HttpResponse:
         raise Http404
     try:
         remedies.carry_out(row, Step(asked), actor=request.user.email)
-    except (BadOption, NotNow) as error:
+    except (BadOption, NotNow, Unlicensed) as error:
         messages.error(request, str(error))
     return redirect("deployment-detail", pk)
 

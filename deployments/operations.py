@@ -13,8 +13,9 @@ from accounts import audit
 from accounts.models import Team
 from billing import budgets
 from billing.budgets import Ask
+from catalog.licensing import agreements
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import acting, allowance, news, preparing
+from deployments import acting, allowance, news, preparing, scaling
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
@@ -23,7 +24,7 @@ from deployments.tasks import ring
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
 LONGEST_IDLE_S = 7 * 24 * 3600
-MOST_REPLICAS, MOST_CONCURRENCY = 32, 1024
+MOST_REPLICAS, MOST_CONCURRENCY = scaling.MOST_REPLICAS, 1024
 SHORTEST_START_S, LONGEST_START_S = 10, 3600
 LONGEST_HOLD_S = 600
 # What nobody has said otherwise. No target: as many calls as the engine answers at once.
@@ -45,15 +46,26 @@ def deploy(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     adapters: Iterable[str] = (),
+    use: str = "",
     **numbers: Any,
 ) -> Deployment:
-    """Write the wish for an endpoint TEAM/NAME and ring for a worker. `numbers` are those of ELASTIC.
+    """Write the wish for an endpoint TEAM/NAME and ring for a worker. `numbers` are those of ELASTIC; `use` is what it
+    is for, empty: what the team's licence policy says.
 
-    Raises NotDeployable, NameTaken, BadName or BadOption, each with a text that says what to do.
+    Raises NotDeployable (Unlicensed: nobody has agreed to its licence, or it is denied), NameTaken, BadName or
+    BadOption, each with a text that says what to do.
     """
     given: dict[str, Any] = {"options": options or {}, "env": env or {}, "secrets": secrets or {}}
     wish = check(
-        team, model=model, hardware=hardware, name=name, revision=revision, adapters=tuple(adapters), **given, **numbers
+        team,
+        model=model,
+        hardware=hardware,
+        name=name,
+        revision=revision,
+        adapters=tuple(adapters),
+        use=use,
+        **given,
+        **numbers,
     )
     try:
         with transaction.atomic():
@@ -71,6 +83,7 @@ def deploy(
                 **wish.numbers,
             )
             acting.record_birth(deployment, wish.what, actor=actor)
+            agreements.set_use(team, deployment.endpoint_model, wish.use, actor=actor)
             audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
             ring(deployment.pk)
     except IntegrityError as error:
@@ -85,6 +98,7 @@ class Wish:
     name: str
     what: What
     numbers: dict[str, Any]
+    use: str
     name_is_taken: bool = False
 
     @property
@@ -107,6 +121,7 @@ def check(
     env: Mapping[str, str],
     secrets: Mapping[str, str],
     adapters: Iterable[str] = (),
+    use: str = "",
     **numbers: Any,
 ) -> Wish:
     """All that `deploy` checks before it writes, and what would then run. Raises what `deploy` raises."""
@@ -121,6 +136,8 @@ def check(
         secrets=secrets,
         adapters=adapters,
     )
+    use = use or agreements.policy_of(team.pk).default_use
+    preparing.check_licence(team, found.loaded, use=use)
     numbers = FIRST_NUMBERS | numbers
     numbers["target_concurrency"] = numbers["target_concurrency"] or found.options["slots"]
     check_numbers(**numbers)
@@ -128,7 +145,7 @@ def check(
         allowance.check_new(team, hardware, max_replicas=numbers["max_replicas"])
     chosen = _name_for(team, name, model)
     taken = Deployment.objects.unsettled().of(team).filter(name=chosen).exists()
-    return Wish(chosen, found, numbers, name_is_taken=taken)
+    return Wish(chosen, found, numbers, use, name_is_taken=taken)
 
 
 def stop(deployment: Deployment, *, actor: str) -> None:

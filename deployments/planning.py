@@ -13,13 +13,13 @@ from deployments.backends import Observation, Seen
 from deployments.causes import Cause
 from deployments.lifecycle import IN_MOTION, SPENDING, Reason, Status
 from deployments.models import Deployment, Replica
-from deployments.scaling import Limits, Load, Surplus
+from deployments.scaling import DRAIN_FOR, Limits, Load, Surplus
 
 CRASHES_ALLOWED = 3
 CRASH_WINDOW = timedelta(minutes=5)
 HUNG_AFTER = timedelta(seconds=30)
-# How long calls may go on at a replica that has to go; and at one of a deployment that is being stopped.
-DRAIN_FOR, STOP_DRAIN_FOR = timedelta(seconds=120), timedelta(seconds=10)
+# How long calls may go on at a replica of a deployment that is being stopped.
+STOP_DRAIN_FOR = timedelta(seconds=10)
 # How long a gateway may take to hear that a replica gets no more calls.
 HEARD_AFTER, STOP_HEARD_AFTER = timedelta(seconds=10), timedelta(seconds=1)
 UNSEEN = Observation(Seen.ABSENT)

@@ -15,12 +15,15 @@ from django.conf import settings
 from accounts.models import Team
 from billing import pricing
 from catalog import facts, measurements, offers
+from catalog.errors import LicenceRefused
+from catalog.licensing import agreements, stating
+from catalog.licensing.policy import Terms
 from catalog.lifecycle import WORKED_ON
 from catalog.lifecycle import Status as WeightsStatus
-from catalog.models import Hardware, Measurement, Model, Weights
+from catalog.models import Hardware, Measurement, Model, Offer, Weights
 from deployments import engines, environment, sizing
 from deployments.engines import Adapter, Engine, Job, Load, Place
-from deployments.errors import BadOption, NotDeployable
+from deployments.errors import BadOption, NotDeployable, Unlicensed
 from deployments.models import Replica, Version
 from deployments.sizing import Estimate, Fit, Shape
 
@@ -57,6 +60,11 @@ class Loaded:
     @property
     def engine(self) -> Engine:
         return engines.choose(self.engine_name)
+
+    @property
+    def terms(self) -> tuple[Terms, ...]:
+        """Under which licences all of it may be run."""
+        return stating.of_weights(self.chosen, self.base, *(one.weights for one in self.adapters))
 
     @property
     def extra(self) -> tuple[Applied, ...]:
@@ -134,6 +142,14 @@ def what(
     return What(loaded, hardware, checked, dict(env), dict(secrets))
 
 
+def check_licence(team: Team, loaded: Loaded, *, use: str) -> None:
+    """Raises Unlicensed unless the team may run all of it so, by its policy and by what it has agreed to."""
+    try:
+        agreements.require(team, loaded.terms, use=use, model=loaded.chosen.model.slug)
+    except LicenceRefused as error:
+        raise Unlicensed(error.refusal) from error
+
+
 def weights_of(model: Model, revision: str) -> Weights:
     """The newest ready weights of that revision; of none named, those that the model's offer says."""
     if not revision:
@@ -179,12 +195,12 @@ def loads(weights: Weights, adapters: Iterable[Applied] = ()) -> Loaded:
     return found
 
 
-def place_of(model: Model, loaded: Loaded, hardware: Hardware) -> Place:
-    """What bounds the options there."""
+def place_of(model: Model, loaded: Loaded, hardware: Hardware, *, offer: Offer | None = None) -> Place:
+    """What bounds the options there. `offer` is the model's deployable one, if it is at hand."""
     said = facts.known(loaded.base)
     ranks = [rank for one in loaded.adapters if (rank := facts.known(one.weights).get("lora_rank"))]
     return Place(
-        max_context_tokens=most_context(model, loaded.base),
+        max_context_tokens=most_context(model, loaded.base, offer=offer),
         key_width=said.get("key_width"),
         value_width=said.get("value_width"),
         gpus=hardware.gpus,
@@ -193,9 +209,9 @@ def place_of(model: Model, loaded: Loaded, hardware: Hardware) -> Place:
     )
 
 
-def most_context(model: Model, base: Weights) -> int | None:
+def most_context(model: Model, base: Weights, *, offer: Offer | None = None) -> int | None:
     """How many tokens of context it takes; None: no source and no file says it."""
-    offer = offers.deployable_offer(model)
+    offer = offer or offers.deployable_offer(model)
     listed = (offer.max_context_tokens if offer else None) or model.context_tokens
     return listed or facts.known(base).get("context_tokens")
 

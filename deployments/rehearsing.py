@@ -6,7 +6,7 @@ from typing import Any
 
 from accounts.models import Team
 from deployments import operations, sizing
-from deployments.errors import BadName, BadOption, NotDeployable
+from deployments.errors import BadName, BadOption, NotDeployable, Unlicensed
 from deployments.operations import Wish
 from deployments.preparing import Site
 
@@ -61,6 +61,7 @@ class Rehearsal:
             "adapters": [str(one.weights.pk) for one in loaded.adapters],
             "command": self.command,
             "environment": self.environment_names,
+            "use": wish.use,
             "fit": site.fit.value,
             "memory": {
                 "low_bytes": estimate.total.low,
@@ -87,6 +88,8 @@ def rehearse(team: Team, **wish: Any) -> Rehearsal:
         return _refused(team, "name", error)
     except BadOption as error:
         return _refused(team, error.option, error)
+    except Unlicensed as error:
+        return _refused(team, "licence", error)
     except NotDeployable as error:
         return _refused(team, "hardware", error)
     taken = f"{team.slug}/{found.name} is running already: stop it first, or choose another name"

@@ -5,6 +5,10 @@ from datetime import datetime, timedelta
 
 # Fewer are wished only after fewer have been enough for so long.
 STABLE_FOR = timedelta(seconds=60)
+# No deployment has more.
+MOST_REPLICAS = 32
+# How long calls may go on at a replica that has to go.
+DRAIN_FOR = timedelta(seconds=120)
 
 
 @dataclass(frozen=True, slots=True)

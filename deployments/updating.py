@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from accounts import audit, sealing
+from catalog.licensing import agreements
 from catalog.lifecycle import Status as Here
 from catalog.models import Weights
 from deployments import acting, preparing
@@ -34,7 +35,8 @@ def update(
     """Try this in its place; None if that is what runs already. What is not named stays. Options are added to those it
     has, `env` and `adapters` take the place of those it has, a secret is set, or removed where it is None or empty.
 
-    Raises BadOption naming what is wrong, or NotNow while it starts, stops or is being updated.
+    Raises BadOption naming what is wrong, Unlicensed where the new weights' licence asks or is denied, or NotNow while
+    it starts, stops or is being updated.
     """
     running = deployment.version
     weights = preparing.weights_of(deployment.model, revision) if revision else deployment.weights
@@ -49,6 +51,8 @@ def update(
     )
     if _is_running(deployment, found):
         return None
+    use = agreements.policy_of(deployment.team_id).use_of(deployment.endpoint_model)
+    preparing.check_licence(deployment.team, found.loaded, use=use)
     with transaction.atomic():
         _refuse_unless_it_rests(deployment)
         if deployment.version_id is None:  # from before versions were kept

@@ -12,7 +12,7 @@ from accounts.http import TeamRequest, team_required
 from accounts.models import Role
 from deployments import operations, status, updating
 from deployments.change_forms import ChangeForm
-from deployments.errors import BadOption, NotNow
+from deployments.errors import BadOption, NotNow, Unlicensed
 from deployments.models import Deployment
 
 CHANGERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
@@ -59,7 +59,7 @@ def _change(request: TeamRequest, deployment: Deployment, form: ChangeForm) -> b
     except BadOption as error:
         form.add_error(error.option if error.option in form.fields else None, str(error))
         return False
-    except NotNow as error:
+    except (NotNow, Unlicensed) as error:
         form.add_error(None, str(error))
         return False
     if version:

@@ -15,7 +15,7 @@ from django.conf import settings
 
 from billing import rating
 from billing.errors import BillingError, BudgetSpent, DatabaseDown
-from billing.metering import Call, Receipt, Settlement
+from billing.metering import Call, LetIn, Receipt, Settlement
 from billing.meters import OUTPUT, PROMPT
 from gateway import metrics, sse, upstream
 from gateway.adapters import ADAPTERS
@@ -26,6 +26,7 @@ from gateway.http1 import Response
 from gateway.journal import Entry
 from gateway.limits import Admission
 from gateway.protocols.asked import Asked, check_context, understood
+from gateway.recorder import Slot
 from gateway.routing import Target, Wait
 from gateway.runtime import LEASE_S, Runtime
 from gateway.surfaces import Sink, Surface, Writing
@@ -84,6 +85,7 @@ class _Call:
     tally: Tally
     source: Source
     sink: Sink
+    slot: Slot
     answered: bool = False
 
 
@@ -225,20 +227,29 @@ async def _reserve(asking: Asking, target: Target, said: _Said) -> tuple[_Call, 
         started_at=datetime.now(UTC),
         lease_s=LEASE_S,
     )
+    slot = runtime.recorder.open(row.id, tally)
     try:
-        let_in = await runtime.batcher.reserve(row)
+        let_in = await _let_in(runtime, row)
+    except BaseException:
+        slot.close()
+        raise
+    runtime.begin(row.id, tally, target)
+    entry = asking.entry
+    entry.model, entry.target, entry.path = target.model, target.where, row.path
+    entry.deployment_id = target.deployment_id
+    call = _Call(asking, row, target, tally, source, writer, slot)
+    return call, most_output if let_in.capped and asked.has_output else None
+
+
+async def _let_in(runtime: Runtime, row: Call) -> LetIn:
+    try:
+        return await runtime.batcher.reserve(row)
     except BudgetSpent as error:
         raise budget_spent(str(error)) from error
     except DatabaseDown as error:
         raise store_down() from error
     except BillingError as error:  # a class of tokens that nothing prices: refused, never free
         raise WireError(503, str(error), type="server_error", code="price_unknown") from error
-    runtime.begin(row.id, tally, target)
-    entry = asking.entry
-    entry.model, entry.target, entry.path = target.model, target.where, row.path
-    entry.deployment_id = target.deployment_id
-    call = _Call(asking, row, target, tally, source, writer)
-    return call, most_output if let_in.capped and asked.has_output else None
 
 
 def _dearest(classes: Iterable[str], prices: Any, prompt: Decimal) -> str:
@@ -260,7 +271,8 @@ async def _whole(call: _Call, response: Response) -> None:
         raise upstream_failed(f"{call.target.where} stopped answering.", status=504) from error
     except (OSError, *UNREADABLE) as error:
         raise upstream_failed(f"{call.target.where} sent an answer that can't be read.") from error
-    call.answered = True  # from here on it is billed, by the sweep if need be
+    call.answered = True  # from here on it is billed, by the next gateway or the sweep if need be
+    call.slot.note(begun=True, ended=True)
     await _keep(asking, body)
     try:
         receipt = await _settle(call)
@@ -311,7 +323,10 @@ async def _events(call: _Call, response: Response) -> AsyncIterator[bytes]:
     gather_s = settings.GATEWAY_GATHER_MS / 1000
     async for chunk in response.chunks():
         items, broken = _written(call, reader.feed(chunk))
-        if events := b"".join(items):
+        events = b"".join(items)
+        # Before it goes out: should this process be killed, that much is billed.
+        call.slot.note(begun=bool(events), ended=source.ended)
+        if events:
             _note(asking, kept, events)
             yield events
             if gather_s and not source.ended and broken is None:
@@ -398,6 +413,7 @@ async def _settle(call: _Call, *, gone: bool = False, failure: WireError | None 
         raise
     finally:
         asking.runtime.end(call.row.id)
+    call.slot.close()
     metrics.SETTLE_LAG.observe(time.perf_counter() - began)
     if gone:
         close(asking, 499, "client_gone")
@@ -425,6 +441,7 @@ async def _release(call: _Call) -> None:
             continue
         except BillingError as error:
             log.warning("call %s could not be released: %s", call.row.id, error)
+        call.slot.close()
         return
 
 

@@ -9,6 +9,8 @@ from django.conf import settings
 from accounts import keys
 from accounts.models import ApiKey, Scope, Team
 from accounts.scopes import lacking
+from catalog.licensing import agreements
+from catalog.licensing.policy import Policy
 from gateway.contents import is_on
 from gateway.errors import invalid_api_key, missing_scope
 from gateway.limits import Rule
@@ -23,7 +25,8 @@ MOST_REMEMBERED = 20_000
 @dataclass(frozen=True, slots=True)
 class Caller:
     """`rules` are the limits that its calls count against; `keeps_prompts`: its team wants them in its request log.
-    `member` is the e-mail of the person behind it, `tag` the label of calls that bring none."""
+    `member` is the e-mail of the person behind it, `tag` the label of calls that bring none; `policy` says which
+    licences its team may use for what."""
 
     team_id: UUID
     team_slug: str
@@ -34,6 +37,7 @@ class Caller:
     keeps_prompts: bool = False
     member: str = ""
     tag: str = ""
+    policy: Policy = field(default_factory=Policy)
     scopes: tuple[str, ...] = (Scope.MODELS,)
 
 
@@ -68,10 +72,7 @@ class Doorkeeper:
 
 def session_caller(team: Team, *, member: str = "") -> Caller:
     """Somebody of the team in the browser, where there is no key; the team's own limits hold."""
-    return Caller(
-        team.pk, team.slug, team.time_zone, "playground", rules=_rules(team, None), keeps_prompts=is_on(team),
-        member=member,
-    )  # fmt: skip
+    return _caller(team, "playground", None, member=member)
 
 
 def _key_in(headers: dict[bytes, bytes]) -> str:
@@ -86,13 +87,24 @@ def _look_up(text: str) -> Caller | None:
     if key is None:
         return None
     keys.touch(key)
-    team = key.team
-    name = f"{key.name} ({key.prefix})"
     member = key.created_by.email if key.created_by else ""
+    return _caller(key.team, f"{key.name} ({key.prefix})", key, member=member)
+
+
+def _caller(team: Team, name: str, key: ApiKey | None, *, member: str) -> Caller:
     return Caller(
-        team.pk, team.slug, team.time_zone, name, key.pk, _rules(team, key), is_on(team), member, key.tag,
-        scopes=tuple(key.scopes),
-    )  # fmt: skip
+        team.pk,
+        team.slug,
+        team.time_zone,
+        name,
+        key.pk if key else None,
+        _rules(team, key),
+        is_on(team),
+        member,
+        key.tag if key else "",
+        agreements.policy_of(team.pk),
+        tuple(key.scopes) if key else (Scope.MODELS,),
+    )
 
 
 def _rules(team: Team, key: ApiKey | None) -> tuple[Rule, ...]:

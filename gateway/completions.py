@@ -172,7 +172,7 @@ async def _try_all(asking: Asking, route: Route) -> None:
 
 async def _ready(asking: Asking, route: Route, name: str, *, is_last: bool) -> Target:
     """The target once it is awake. An alias may say how long that may take, the client may ask for less or more."""
-    if found := asking.runtime.router.look(asking.caller, name):
+    if found := asking.runtime.router.look(asking.caller, name, via=route.alias):
         return found
     wait = asking.wait
     if wait.hold_s is None and route.hold_s is not None and not is_last:
@@ -181,7 +181,7 @@ async def _ready(asking: Asking, route: Route, name: str, *, is_last: bool) -> T
         wait.hold_s = route.hold_s
     metrics.HELD.inc()
     try:
-        return await asking.runtime.router.find(asking.caller, name, wait)
+        return await asking.runtime.router.find(asking.caller, name, wait, via=route.alias)
     finally:
         metrics.HELD.dec()
 
@@ -215,7 +215,7 @@ async def _try_one(asking: Asking, target: Target) -> None:
                 raise
             breaker.undecided(name, own)
             await asyncio.sleep(pause)
-            target = asking.runtime.router.look(asking.caller, target.model) or target
+            target = asking.runtime.router.look(asking.caller, target.model, via=asking.alias) or target
         except BaseException:
             breaker.undecided(name, own)
             raise
@@ -266,7 +266,7 @@ async def _shadow(asking: Asking, name: str) -> None:
     copy = Asking(asking.runtime, asking.caller, asking.surface, body, asked, asking.request_id, entry)
     copy.shadow_of, copy.alias, copy.tag = asking.asked.model, asking.alias, asking.tag
     try:
-        target = await asking.runtime.router.find(asking.caller, name, Wait(0))
+        target = await asking.runtime.router.find(asking.caller, name, Wait(0), via=asking.alias)
         await attempt.run(copy, target)
     except WireError as error:
         attempt.close(copy, error.status, error.code or "")

@@ -23,9 +23,10 @@ async def count(runtime: Runtime, caller: Caller, body: dict[str, Any], request_
     admission = await runtime.limiter.admit(caller.rules, 0, uuid4().hex)
     try:
         failure: WireError | None = None
-        for name in (await runtime.router.route(caller, asked.model)).order():
+        route = await runtime.router.route(caller, asked.model)
+        for name in route.order():
             try:
-                target = await runtime.router.find(caller, name)
+                target = await runtime.router.find(caller, name, via=route.alias)
                 return await _ask(runtime, target, body, request_id)
             except WireError as error:
                 failure = error

@@ -4,6 +4,7 @@ WireError                 anything that ends a call with a status and an error i
     bad_request           400, with the field in `param`
     invalid_api_key       401, one text for every kind of bad key
     missing_scope         403, a good key that may not do this
+    not_licensed          403, the team's licence policy denies it, or nobody has agreed yet
     model_not_found       404, unknown and another team's alike
     not_ready             503, a deployment that can't answer in time
     rate_limited          429, a limit of the key or the team
@@ -16,6 +17,9 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
+from django.conf import settings
+
+from catalog.licensing.policy import Refusal
 
 
 class Next(Enum):
@@ -94,6 +98,19 @@ def model_not_found(name: str) -> WireError:
         f"The model `{name[:200]}` does not exist or your team has no access to it. GET /v1/models lists yours.",
         code="model_not_found",
         param="model",
+        next=Next.ANOTHER_TARGET,
+    )
+
+
+def not_licensed(refusal: Refusal) -> WireError:
+    """Nothing was called. An alias goes on to its next target, which may be under another licence."""
+    return WireError(
+        403,
+        refusal.text(settings.PUBLIC_URL),
+        type="permission_error",
+        code=refusal.code,
+        param="model",
+        headers={"x-should-retry": "false"},
         next=Next.ANOTHER_TARGET,
     )
 

@@ -12,13 +12,14 @@ from uuid import UUID
 from billing.errors import BudgetSpent
 from billing.pricing import INCLUDED_TOKENS
 from catalog import offers
+from catalog.licensing import agreements
 from catalog.offers import HostedRoute
 from deployments import endpoints, operations
 from deployments.endpoints import Address, Endpoint
 from gateway import aliases
 from gateway.aliases import Route
 from gateway.auth import Caller
-from gateway.errors import Next, WireError, budget_spent, model_not_found, not_ready
+from gateway.errors import Next, WireError, budget_spent, model_not_found, not_licensed, not_ready
 from gateway.stores import Stores
 
 FRESH_S = 2.0
@@ -97,14 +98,17 @@ class Router:
             return Route.of(name)
         return found
 
-    async def find(self, caller: Caller, name: str, wait: Wait | None = None) -> Target:
-        """The target, once it can answer: a call for what is starting or asleep is held up to a bound."""
-        wait = wait or Wait()
+    async def find(self, caller: Caller, name: str, wait: Wait | None = None, *, via: str = "") -> Target:
+        """The target, once it can answer: a call for what is starting or asleep is held up to a bound. What the team's
+        licence policy does not let it use, for what it or the alias (`via`) is used for, is refused before all."""
+        wait, licensed = wait or Wait(), False
         began, end = time.monotonic(), None
         max_age_s = FRESH_S
         while True:
             changed = self._changed  # before the table is read: a change in between is not missed
-            found = self._resolve(await self.table(max_age_s=max_age_s), caller, name)
+            table = await self.table(max_age_s=max_age_s)
+            licensed = licensed or await self._is_licensed(_named(table, caller, name), caller, name, via)
+            found = self._resolve(table, caller, name)
             if isinstance(found, Target):
                 return found
             if found is None:
@@ -123,10 +127,23 @@ class Router:
                 await self._until(changed, end, found.deployment_id)
             max_age_s = LOOK_AGAIN_S
 
-    def look(self, caller: Caller, name: str) -> Target | None:
-        """The target, if it is known to be ready just now; nothing is waited for."""
+    async def _is_licensed(self, found: HostedRoute | Endpoint | None, caller: Caller, name: str, via: str) -> bool:
+        """Raises where the team's policy refuses; False while there is nothing to ask about. What is known of the team
+        may be some seconds old: before a refusal it is read anew, so that whoever has just agreed is let in."""
+        if found is None or caller.policy.is_open(found.terms, caller.policy.use_of(via, name)):
+            return found is not None
+        policy = await self._stores.ask(functools.partial(agreements.policy_of, caller.team_id))
+        if refusal := policy.refusal(found.terms, policy.use_of(via, name), model=found.model_slug):
+            raise not_licensed(refusal)
+        return True
+
+    def look(self, caller: Caller, name: str, *, via: str = "") -> Target | None:
+        """The target, if it is known to be ready just now and may be used; nothing is waited for."""
         table = self._table
         if table is None or time.monotonic() - table.read_at > FRESH_S:
+            return None
+        named = _named(table, caller, name)
+        if named is not None and not caller.policy.is_open(named.terms, caller.policy.use_of(via, name)):
             return None
         found = self._resolve(table, caller, name)
         return found if isinstance(found, Target) else None

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Coroutine
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,16 +16,18 @@ from django.conf import settings
 
 from billing import pricing
 from billing.batching import Batcher, conninfo_from_settings
-from billing.errors import NoPrice
+from billing.errors import DatabaseDown, NoPrice
+from billing.posting import Settlement
 from deployments import endpoints, loads, orphans
 from deployments.hearing import Hearing
-from gateway import idempotency, metrics
+from gateway import idempotency, metrics, recorder
 from gateway.auth import Doorkeeper
 from gateway.breaker import Breaker
 from gateway.errors import Next, WireError
 from gateway.idempotency import Claim
 from gateway.journal import Journal
 from gateway.limits import Admission, Limiter
+from gateway.recorder import Left, Recorder
 from gateway.routing import Router, Target
 from gateway.stores import Stores
 from gateway.upstream import Upstream
@@ -52,6 +55,7 @@ class Runtime:
         self.limiter = Limiter(settings.REDIS_URL)
         self.breaker = Breaker()
         self.journal = Journal()
+        self.recorder = Recorder(Path(settings.GATEWAY_CALLS_DIR))
         self.in_flight: dict[UUID, Tally] = {}
         self.settling: set[asyncio.Task[object]] = set()
         self.shadows: set[asyncio.Task[object]] = set()
@@ -70,6 +74,7 @@ class Runtime:
     async def start(self) -> None:
         await self.batcher.start()
         self.hearing.start()
+        self._do(self._close_what_the_dead_left())
         self._clock = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
@@ -89,6 +94,7 @@ class Runtime:
         await asyncio.gather(*self.shadows, *self.pumps, return_exceptions=True)
         await self.upstream.close()
         await self.batcher.close()
+        self.recorder.close()
         await self.limiter.close()
         await self.journal.write(self.stores)
         self.stores.close()
@@ -139,6 +145,7 @@ class Runtime:
                 await _carefully(self._renew_leases())
                 self._do(self._renew_claims())
                 self._do(self._count_orphans())
+                self._do(self._close_what_the_dead_left())
             self.router.hears = self.hearing.hears
             self._do(self._touch())
             self._do(self._report())
@@ -155,6 +162,30 @@ class Runtime:
         self.limiter.renew(list(self.admissions.values()))
         if self.in_flight:
             await self.batcher.renew({key: t.estimate() for key, t in self.in_flight.items()}, LEASE_S)
+
+    async def _close_what_the_dead_left(self) -> None:
+        """Calls of a gateway that died on this machine: billed by what it had read, or released."""
+        for remains in await asyncio.to_thread(lambda: list(recorder.remains(Path(settings.GATEWAY_CALLS_DIR)))):
+            try:
+                outcomes = await asyncio.gather(*map(self._close_left, remains.calls), return_exceptions=True)
+                if not any(isinstance(outcome, DatabaseDown) for outcome in outcomes):
+                    log.warning("closed %d calls that a gateway left: %s", len(outcomes), remains.path.name)
+                    remains.forget()
+            finally:
+                remains.let_go()
+
+    async def _close_left(self, call: Left) -> None:
+        if not call.begun:
+            await self.batcher.void(call.id)
+            return
+        settlement = Settlement(
+            id=call.id,
+            quantities=call.tally.quantities(),
+            quality="measured" if call.measured else "estimated",
+            raw_usage=call.tally.usage,
+            ended_at=call.at,
+        )
+        await self.batcher.settle(settlement)
 
     async def _renew_claims(self) -> None:
         if claims := list(self.claims):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from gateway import budget_views, views
+from gateway import budget_views, licence_views, views
 
 urlpatterns = [
     path("aliases/", views.alias_list, name="alias-list"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("budgets/alerts/", budget_views.alerts_set, name="alerts-set"),
     path("budgets/alerts/test/", budget_views.alerts_test, name="alerts-test"),
     path("budgets/alerts/secret/", budget_views.alerts_secret, name="alerts-secret"),
+    path("licences/", licence_views.policy, name="licences"),
+    path("licences/agree/", licence_views.agree, name="licence-agree"),
     path("requests/", views.request_list, name="request-list"),
     path("requests/<int:pk>/", views.request_detail, name="request-detail"),
     path("requests/prompts/", views.prompt_logging, name="prompt-logging"),

@@ -22,9 +22,12 @@ app.conf.update(
         "billing.sweep": {"task": "billing.sweep", "schedule": 10.0, "options": {"expires": 10}},
         "billing.alert": {"task": "billing.alert", "schedule": 15.0, "options": {"expires": 15}},
         "billing.seal": {"task": "billing.seal", "schedule": 30.0, "options": {"expires": 30}},
+        "billing.roll_up": {"task": "billing.roll_up", "schedule": 5.0, "options": {"expires": 5}},
+        "billing.make_months": {"task": "billing.make_months", "schedule": 3600.0, "options": {"expires": 3600}},
         "billing.close_months": {"task": "billing.close_months", "schedule": 3600.0, "options": {"expires": 3600}},
         "billing.mail_invoices": {"task": "billing.mail_invoices", "schedule": 60.0, "options": {"expires": 60}},
         "gateway.forget_old": {"task": "gateway.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
+        "playground.forget_old": {"task": "playground.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
         "catalog.sweep_uploads": {"task": "catalog.sweep_uploads", "schedule": 15.0, "options": {"expires": 15}},
         "catalog.forget_uploads": {"task": "catalog.forget_uploads", "schedule": 600.0, "options": {"expires": 600}},
         "deployments.sweep_validations": {

@@ -1,5 +1,6 @@
 """All settings, from the environment, grouped by app. `scripts/up` fills in what has no default here."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -289,6 +290,8 @@ INVOICE_FONT = env_str("INVOICE_FONT")
 INVOICE_GRACE_HOURS = env_int("INVOICE_GRACE_HOURS", 72)
 # What is asked before a month is closed: functions of (team, begins, ends) that name each difference they find.
 INVOICE_CHECKS = ["deployments.uptime.differences"]
+# What is asked for a forecast: USD a second that teams' replicas cost which never sleep.
+COMMITTED_BURN = "deployments.committed.per_second_by_team"
 # Webhooks of budget alerts may stand at private addresses and without TLS: on one's own network, say.
 PRIVATE_WEBHOOKS = env_bool("PRIVATE_WEBHOOKS")
 
@@ -299,7 +302,10 @@ DEPLOYMENT_BACKENDS = {
         "OPTIONS": {"root": str(DATA_DIR / "engines")},
     },
 }
-ENGINE_THREADS = env_int("ENGINE_THREADS", 2)
+# Half the cores: the threads of one answer wait for each other at every layer, spinning, and a portal or a second
+# replica on the same cores makes that wait long. On 2 cores, 200 calls to two engines took 16 s with a thread each, 111
+# with two.
+ENGINE_THREADS = env_int("ENGINE_THREADS", max(1, (os.cpu_count() or 2) // 2))
 # How long the logs of engines that have ended are kept, in days; and of how many engines of one deployment at most.
 ENGINE_LOG_DAYS = env_int("ENGINE_LOG_DAYS", 14)
 ENGINE_LOGS_KEPT = env_int("ENGINE_LOGS_KEPT", 20)
@@ -318,6 +324,8 @@ GATEWAY_URL = env_str("GATEWAY_URL", f"http://127.0.0.1:{PORT}")
 GATEWAY_HOLD_S = env_int("GATEWAY_HOLD_S", 30)
 # How long calls in flight may go on after the process was asked to stop.
 GATEWAY_DRAIN_S = env_int("GATEWAY_DRAIN_S", 3)
+# Where a gateway notes what its calls have used, for the next one on this machine should it be killed.
+GATEWAY_CALLS_DIR = env_str("GATEWAY_CALLS_DIR", str(DATA_DIR / "calls"))
 # Events of a stream that come within so many milliseconds of the last ones sent go out together; 0: each by itself.
 # The first is never held. Half the CPU of a fast stream is writing small packets.
 GATEWAY_GATHER_MS = env_int("GATEWAY_GATHER_MS", 33)

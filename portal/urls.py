@@ -20,6 +20,7 @@ urlpatterns = [
     path("weights/", include("catalog.weights_urls")),
     path("weights/", include("catalog.uploads.urls")),
     path("deployments/", include("deployments.urls")),
+    path("advisor/", include("deployments.advice.urls")),
     path("playground/", include("playground.urls")),
     path("billing/", include("billing.urls")),
     path("", include("gateway.urls")),

@@ -4,6 +4,14 @@ from billing.models.budgets import AlertSettings, Budget, BudgetAlert, Counter, 
 from billing.models.invoices import Invoice, InvoiceMail, ProviderImport, ProviderUsage, StatementMail
 from billing.models.ledger import ChainSeal, CreditGrant, LedgerEntry, RerateSum, Rerating, SealRun
 from billing.models.prices import Discount, Price, PriceDraft
+from billing.models.rollups import (
+    RollupDay,
+    RollupLate,
+    RollupMark,
+    RollupQuarter,
+    RollupSubject,
+    RollupZone,
+)
 from billing.models.usage import Reservation, UsageEvent
 
 __all__ = [
@@ -25,6 +33,12 @@ __all__ = [
     "RerateSum",
     "Rerating",
     "Reservation",
+    "RollupDay",
+    "RollupLate",
+    "RollupMark",
+    "RollupQuarter",
+    "RollupSubject",
+    "RollupZone",
     "SealRun",
     "Spend",
     "StatementMail",

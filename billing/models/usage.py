@@ -60,10 +60,14 @@ class Reservation(models.Model):
 
 
 class UsageEvent(models.Model):
-    """One call's (or one compute slice's) measured usage. Append-only: Postgres refuses UPDATE and DELETE."""
+    """One call's (or one compute slice's) measured usage. Append-only: Postgres refuses UPDATE and DELETE.
+
+    Partitioned by the month of `started_at` (billing.partitions), so its key in the database is (id, started_at). An id
+    has one `started_at` for ever: a call's is its reservation's, a slice's id is made of it.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False)
-    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="+")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, db_index=False, related_name="+")
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField()
     recorded_at = models.DateTimeField()

@@ -13,6 +13,8 @@ def usd(amount: Decimal | None) -> str:
     if amount is None:
         return "not listed"
     value = Decimal(amount)
+    if value < 0:
+        return f"-{usd(-value)}"
     if value == 0 or abs(value) >= 1 or value == value.quantize(Decimal("0.01")):
         return f"${value:,.2f}"
     digits = max(2, 2 - value.adjusted())

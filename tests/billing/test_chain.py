@@ -12,10 +12,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 
 from accounts.models import Team
-from billing import chain, chaining, periods
+from billing import chain, chaining, detail, periods, scope
 from billing.models import ChainSeal, LedgerEntry
 from tests.factories.accounts import TeamFactory
 from tests.factories.billing import NOVEMBER, billed
+from tests.factories.months import OCTOBER, awake, entry
 
 
 def exported(team: Team, month: str) -> list[list[str]]:
@@ -73,6 +74,30 @@ def test_any_one_byte_changed_names_the_first_altered_row() -> None:
     assert "missing at the end" in chain.check(lines[:-1], head=head)[2].text  # type: ignore[union-attr]
     swapped = [lines[0], lines[2], lines[1], *lines[3:]]
     assert chain.check(swapped, head=head)[2].row == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.django_db
+def test_whichever_byte_of_an_exported_month_is_changed_its_row_is_named() -> None:
+    """Usage of both meters, a name with all that CSV quotes, a correction, a credit: every byte of their rows."""
+    team = TeamFactory(time_zone="Europe/Berlin", slug="acme")
+    billed(team, {"tokens.input": 3}, started_at=OCTOBER)
+    awake(team, OCTOBER, seconds=2, deployment_name='=cmd|" /C calc"!A0,\nü')
+    entry(team, "correction", OCTOBER, reason="too high, sorry", quantity="-3", unit_price="0.00000002")
+    entry(team, "credit", OCTOBER, reason="welcome", quantity="1", unit_price="-0.125", meter="", sku="")
+    text = b"".join(detail.as_csv(scope.of(team, periods.month_named("2026-10", team.time_zone))))
+    ends = [at + 2 for at in range(len(text)) if text.startswith(b"\r\n", at)]
+    assert len(ends) == 5
+    assert verified(text) is None
+    for at in range(ends[0], len(text)):
+        row = next(number for number, end in enumerate(ends) if at < end)
+        for byte in {text[at] ^ 1, text[at] ^ 32, text[at] ^ 128, *b',"\r\n='} - {text[at]}:
+            altered = verified(text[:at] + bytes([byte]) + text[at + 1 :])
+            assert altered is not None, (at, byte)
+            assert altered.row == row, (text[at - 9 : at], byte, altered)
+
+
+def verified(text: bytes) -> chain.Altered | None:
+    return chain.check(chain.lines_of(io.BytesIO(text)))[2]
 
 
 def test_the_command_names_the_row_and_its_entry(tmp_path: Path) -> None:

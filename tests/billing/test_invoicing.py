@@ -1,7 +1,10 @@
 """Months are closed once: nothing changes what was billed, nothing is billed twice, no number is missing."""
 
+import contextlib
+import re
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,8 +18,9 @@ from django.db.models import Sum
 from django.test import Client
 
 from accounts.models import Membership, Role, Team
-from billing import credits, focus, invoice_mail, invoicing, metering, periods, rating, scope, statements
+from billing import credits, focus, invoice_mail, invoice_pdf, invoicing, metering, periods, rating, scope, statements
 from billing.errors import NotYet
+from billing.invoicing import Line
 from billing.models import Invoice, InvoiceMail, LedgerEntry, Spend, StatementMail, UsageEvent
 from billing.statements import FORMATS
 from tests.factories.accounts import MembershipFactory, TeamFactory
@@ -322,3 +326,51 @@ def at_once(many: int, work: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.join()
     return found
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("Za\u017c\u00f3\u0142\u0107 \u0150r\u00fclt", "Za\u017c\u00f3\u0142\u0107 \u0150r\u00fclt"),
+        ("\u0395\u03bb\u03bb\u03b7\u03bd\u03b9\u03ba\u03ae", "\u0395\u03bb\u03bb\u03b7\u03bd\u03b9\u03ba\u03ae"),
+        ("\u041a\u0438\u0457\u0432, Nguy\u1ec5n", "\u041a\u0438\u0457\u0432, Nguy\u1ec5n"),
+        ("Lo\u0301dz", "L\u00f3dz"),  # a letter and its mark apart, as some systems write them
+        ("\u6771\u4eac Tokyo", "?? Tokyo"),
+    ],
+)
+def test_names_in_the_letters_of_europe_are_printed_in_the_pdf(name: str, printed: str) -> None:
+    assert invoice_pdf.printable(name) == printed
+
+
+@pytest.mark.django_db
+def test_the_pdf_brings_its_letters_along() -> None:
+    team = TeamFactory(name="\u0141\u00f3d\u017a")
+    billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    pdf = invoice_pdf.render(issued(team))
+    streams = [inflated(part) for part in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)]
+    mapped = b"".join(part for part in streams if b"beginbfchar" in part or b"beginbfrange" in part)
+    assert {b"<0141>", b"<017A>"} <= set(re.findall(rb"<[0-9A-F]{4}>", mapped))
+
+
+def inflated(part: bytes) -> bytes:
+    with contextlib.suppress(zlib.error):
+        return zlib.decompress(part)
+    return part
+
+
+def test_what_is_not_the_ledger_is_named_one_by_one() -> None:
+    lines = [
+        Line(
+            late=False, kind="usage", path="hosted", model=model, deployment="", meter="tokens.input", unit="token",
+            quantity="2", unit_price="0.1", amount=amount, reason="",
+        )
+        for model, amount in (("a", "0.2"), ("b", "0.3"))
+    ]  # fmt: skip
+    good = {"total": Decimal("0.5"), "entries": 4, "in_files": 4}
+    assert invoicing.apart(lines[:1], **(good | {"total": Decimal("0.2")})) == []
+    assert invoicing.apart(lines, **good) == ["1 lines are not quantity x price, such as b tokens.input"]
+    said = invoicing.apart(lines[:1], **(good | {"in_files": 3}))
+    assert said == [
+        "the ledger's rows sum to 0.5, the plain file's and the lines to 0.2",
+        "the ledger has 4 rows of the month, the plain file 3",
+    ]

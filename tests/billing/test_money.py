@@ -17,7 +17,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import keys
-from accounts.models import Role, Team
+from accounts.models import Team
 from billing import metering, periods, rating
 from billing.batching import Batcher, conninfo_from_settings
 from billing.errors import BudgetSpent, UnknownReservation, UnpricedMeter
@@ -249,14 +249,6 @@ def test_a_month_that_is_none_is_not_found(client: Client, month: str) -> None:
     _, key = keys.issue(membership.team, name="k")
     bad = client.get(f"/api/v1/statements/{month}", headers={"authorization": f"Bearer {key}"})
     assert bad.status_code == 400
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(("role", "allowed"), [(Role.BILLING, True), (Role.DEVELOPER, False), (Role.VIEWER, False)])
-def test_who_may_set_the_budget(client: Client, role: Role, allowed: bool) -> None:
-    client.force_login(MembershipFactory(role=role).user)
-    client.post("/billing/budget/", {"monthly_usd": "12.50"})
-    assert Budget.objects.exists() is allowed
 
 
 @pytest.mark.django_db

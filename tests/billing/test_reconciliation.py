@@ -1,7 +1,7 @@
 """A provider's file against the ledger: what differs is shown, what agrees is not, what can't be read is refused."""
 
 import io
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import Team, User
 from billing import metering, provider_files, reconciliation
@@ -138,20 +139,22 @@ def test_names_that_differ_are_given_and_unknown_models_are_named() -> None:
 def test_what_was_estimated_or_not_billed_is_listed_with_its_reason() -> None:
     team = TeamFactory()
     made(team, 1, input=100)
-    cut, failed = (
-        call(team, started_at=datetime(2026, 11, 1, tzinfo=UTC)),
-        call(team, started_at=datetime(2026, 11, 2, tzinfo=UTC)),
-    )
-    for one in (cut, failed):
+    cut, told, failed, dead = (call(team, started_at=datetime(2026, 11, day, tzinfo=UTC)) for day in (1, 1, 2, 2))
+    for one in (cut, told, failed, dead):
         metering.reserve(one)
-    metering.settle(settlement(cut, {"tokens.input": 5, "images.output": 3}, quality="estimated"))
+    used = {"tokens.input": 5, "images.output": 3}
+    metering.settle(settlement(cut, used, quality="estimated", raw_usage=None))
+    metering.settle(settlement(told, {"tokens.input": 5}, quality="estimated"))
     metering.void(failed.id)
+    assert metering.sweep(now=timezone.now() + timedelta(hours=1)) == 1
     found = reconciliation.report(reconciliation.read_in(ANTHROPIC.encode(), filename="a.csv", actor="x"))
-    assert found.measured == 50
-    assert {one.what: one.reason.split(":")[0] for one in found.unsure} == {
-        "estimated": "the provider reported no usage, or the call was cut off",
-        "3 images.output": "not billed",
-        "void": "not billed",
+    assert found.measured == 25
+    assert {(one.day.day, one.what, " ".join(one.reason.split(" ")[:3])) for one in found.unsure} == {
+        (1, "estimated", "cut off before"),
+        (1, "estimated", "cut off after"),
+        (2, "estimated", "the gateway died"),
+        (1, "3 images.output", "not billed: no"),
+        (2, "void", "not billed: the"),
     }
 
 

@@ -19,6 +19,7 @@ from catalog.models import Weights
 from deployments import operations, reconcile
 from deployments.models import Deployment
 from tests.factories import tiny_weights as tiny
+from tests.factories.catalog import mit
 from tests.fakes.hub import TestHub
 
 GGUF = tiny.gguf()
@@ -53,7 +54,7 @@ def bucket(moto: str, settings: Any) -> Iterator[Any]:
 
 
 def imported(hub: TestHub, team: Team, name: str = "tiny") -> Weights:
-    hub.add(f"org/{name}", {f"{name}.gguf": GGUF})
+    hub.add(f"org/{name}", {f"{name}.gguf": GGUF}, card=mit())
     weights = importing.begin(team, f"org/{name}", actor="ada")
     fetching.fetch(weights.pk)
     weights.refresh_from_db()
@@ -172,7 +173,8 @@ def test_without_a_bucket_nothing_is_freed(hub: TestHub, importers: Team) -> Non
 
 def test_what_one_click_goes_back_to_is_not_freed(bucket: Any, hub: TestHub, importers: Team) -> None:
     kinds = ("Q4_K_M", "Q8_0")
-    hub.add("org/two", {f"two-{kind}.gguf": tiny.gguf(seed=seed) for seed, kind in enumerate(kinds, start=40)})
+    files = {f"two-{kind}.gguf": tiny.gguf(seed=seed) for seed, kind in enumerate(kinds, start=40)}
+    hub.add("org/two", files, card=mit())
     first, second = (importing.begin(importers, "org/two", actor="ada", file=f"two-{kind}.gguf") for kind in kinds)
     for weights in (first, second):
         fetching.fetch(weights.pk)

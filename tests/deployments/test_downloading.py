@@ -16,6 +16,7 @@ from deployments.models import Deployment
 from tests.deployments.portals import Portal
 from tests.factories import tiny_weights as tiny
 from tests.factories.accounts import MembershipFactory, TeamFactory
+from tests.factories.catalog import mit
 from tests.factories.deployments import smollm2
 from tests.fakes.hub import TestHub
 
@@ -32,7 +33,7 @@ def team(settings: Any, tmp_path: Path) -> Team:
 def waiting(hub: TestHub, team: Team, small_portal: Portal) -> tuple[Deployment, Weights]:
     """A deployment of an import that no worker has taken up."""
     _, hardware = smollm2()
-    hub.add("org/tiny", {"a.gguf": tiny.gguf()})
+    hub.add("org/tiny", {"a.gguf": tiny.gguf()}, card=mit())
     weights = importing.begin(team, "org/tiny", actor="ada")
     row = operations.deploy(team, model=weights.model, hardware=hardware, actor="ada", min_replicas=1)
     small_portal.step(row)

@@ -8,8 +8,8 @@ import pytest
 from deployments.backends import Observation, Seen
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment, Replica
-from deployments.planning import DRAIN_FOR, HEARD_AFTER, End, Move, Remove, Start, View, is_in_motion, plan
-from deployments.scaling import STABLE_FOR, Limits, Load, Surplus, Wish, pause_after, wish
+from deployments.planning import HEARD_AFTER, End, Move, Remove, Start, View, is_in_motion, plan
+from deployments.scaling import DRAIN_FOR, STABLE_FOR, Limits, Load, Surplus, Wish, pause_after, wish
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LIMITS = Limits(least=0, most=5, per_replica=4, idle_window_s=600)

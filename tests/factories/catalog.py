@@ -3,7 +3,7 @@
 import pytest
 
 from catalog import starter_catalog
-from catalog.models import Hardware, Model
+from catalog.models import Hardware, Licence, Model
 
 
 def load_starter() -> int:
@@ -18,3 +18,9 @@ def model(slug: str) -> Model:
 
 def hardware(slug: str) -> Hardware:
     return Hardware.objects.get(slug=slug)
+
+
+def mit() -> dict[str, str]:
+    """The card of a repository that may be used for anything: the portal knows that licence from now on."""
+    Licence.objects.get_or_create(slug="mit", defaults={"spdx_id": "MIT", "name": "MIT", "commercial_use": True})
+    return {"license": "mit"}

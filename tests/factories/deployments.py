@@ -19,7 +19,9 @@ from catalog.models import Hardware, Licence, Model, Offer, Weights
 def smollm2() -> tuple[Model, Hardware]:
     """The model with a deployable offer on `cpu-small`, priced at $0.00001 a second."""
     path = settings.SMOLLM2_GGUF
-    licence, _ = Licence.objects.get_or_create(slug="apache-2-0", defaults={"name": "Apache-2.0"})
+    licence, _ = Licence.objects.get_or_create(
+        slug="apache-2-0", defaults={"name": "Apache-2.0", "commercial_use": True}
+    )
     model, made = Model.objects.get_or_create(
         slug="smollm2-135m-instruct",
         defaults={
@@ -70,7 +72,9 @@ def own_weights(team: Team, folder: Path, files: Mapping[str, bytes], *, base: W
         (folder / name).write_bytes(content)
     kind = "gguf" if any(name.endswith(".gguf") for name in files) else "safetensors"
     holder = next(name for name in files if name.endswith(f".{kind}"))
-    licence, _ = Licence.objects.get_or_create(slug="apache-2-0", defaults={"name": "Apache-2.0"})
+    licence, _ = Licence.objects.get_or_create(
+        slug="apache-2-0", defaults={"name": "Apache-2.0", "commercial_use": True}
+    )
     model = Model.objects.create(
         slug=f"{team.slug}.{folder.name}", name=folder.name, publisher=team.name, team=team, openness="own-weights",
         licence=licence, source="test", source_date=date(2026, 11, 1),

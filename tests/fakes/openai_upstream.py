@@ -13,6 +13,29 @@ from aiohttp import web
 USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14, "prompt_tokens_details": {"cached_tokens": 4}}
 METERED = {"tokens.input": 7, "tokens.input.cached": 4, "tokens.output": 3}
 WORDS = ["One", " two", " three"]
+# What a model that means ill, or repeats what it read, may say: nothing of it may ever run.
+HOSTILE = """# <img src=x onerror="window.hacked=1">
+
+<script>window.hacked = 1</script>
+
+<img src=x onerror=window.hacked=1><svg onload=window.hacked=1><iframe srcdoc="<script>parent.hacked=1</script>">
+
+[run](javascript:window.hacked=1) [data](data:text/html,<script>window.hacked=1</script>) [odd](JaVa\tscript:alert(1))
+[vb](vbscript:x) <javascript:window.hacked=1> ![pixel](https://tracker.invalid/pixel.png) [good](https://example.com/a_b)
+
+```html
+<script>window.hacked = 1</script><img src=x onerror=window.hacked=1>
+```
+
+| a <b onclick=window.hacked=1>b</b> | `<script>` |
+|---|--:|
+| <style>body{display:none}</style> | [x](javascript:void(0)) |
+
+> <form action=//evil.invalid><button>press</button></form>
+
+- **bold <script>window.hacked=1</script>** and `code`
+  1. nested &lt;script&gt; &#60;img&#62;
+"""
 
 
 class Metered:
@@ -117,6 +140,11 @@ class Provider(Metered):
 
 async def _pieces(model: str, message: dict[str, Any], reason: str) -> AsyncIterator[bytes]:
     text = message["content"] or ""
+    if model == "hostile":
+        for place in range(0, len(text), 40):
+            yield _event(_chunk(model, text[place : place + 40]))
+            await asyncio.sleep(0.005)
+        text = ""
     times = {"endless": 200, "long": 20}.get(model, 1)
     words = WORDS * times if times > 1 or text == "One two three" else [text[:3], text[3:]]
     for call in message.get("tool_calls") or ():
@@ -146,6 +174,8 @@ async def _pieces(model: str, message: dict[str, Any], reason: str) -> AsyncIter
 
 def _said(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """A tool's call when tools are there and the user spoke last; JSON when a schema is; else words."""
+    if body["model"] == "hostile":
+        return {"role": "assistant", "content": HOSTILE}, "stop"
     if body.get("tools") and body["messages"][-1]["role"] == "user":
         function = body["tools"][0]["function"]
         arguments = json.dumps(minimal(function["parameters"]))

@@ -33,7 +33,7 @@ def engine() -> Iterator[str]:
         key_file.write_text(KEY)
         argv = [
             sys.executable, str(llama_cpp.HOST), "--tag=t", "--weights", settings.SMOLLM2_GGUF, "--served-name", "m",
-            "--context", "8192", "--slots", "4", "--threads", "2", "--port", str(port), "--key-file", str(key_file),
+            "--context", "8192", "--slots", "4", "--threads", "1", "--port", str(port), "--key-file", str(key_file),
         ]  # fmt: skip
         with Path(folder, "log").open("wb") as log:
             process = subprocess.Popen(argv, stdout=log, stderr=log)

@@ -1,32 +1,18 @@
 """A deployment's page in a browser: it goes from pending to ready, and its log grows, without a reload."""
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.browsing import sign_in
 from tests.calls import api, wait_until
 from tests.running import RunningPortal
 
 pytestmark = [pytest.mark.browser, pytest.mark.portal, pytest.mark.xdist_group("portal")]
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-
-
-@pytest.fixture
-def page(chromium_path: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=QUIET)
-        page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-        failures: list[str] = []
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        yield page
-        browser.close()
-        assert failures == []
 
 
 def test_a_page_that_is_left_open_tells_all_that_happens(page: Page, running_portal: RunningPortal) -> None:
     client = api(running_portal)
-    _sign_in(page, running_portal)
+    sign_in(page, running_portal)
     page.goto(f"{running_portal.url}/models/smollm2-135m-instruct/")
     page.get_by_role("link", name="Deploy", exact=True).first.click()
     page.get_by_label("Name", exact=True).fill("watched")
@@ -41,14 +27,14 @@ def test_a_page_that_is_left_open_tells_all_that_happens(page: Page, running_por
     ask = {"model": "demo/watched", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
     answer = client.post(f"{running_portal.url}/v1/chat/completions", json=ask)
     assert answer.status_code == 200, answer.text
-    expect(page.get_by_text("in the last hour").first).to_contain_text("1 in the last hour", timeout=10_000)
+    expect(page.get_by_text("in the last hour").first).to_contain_text("1 in the last hour")
     assert page.evaluate("window.neverReloaded")
 
     page.get_by_role("link", name="Logs").click()
     expect(page.locator("#log")).to_contain_text("loading model")
     lines = page.locator("#log span").count()
     client.post(f"{running_portal.url}/v1/chat/completions", json=ask)
-    expect(page.locator("#log span").nth(lines)).to_be_attached(timeout=10_000)
+    expect(page.locator("#log span").nth(lines)).to_be_attached()
     page.get_by_label("Search the log").fill("LOADING MODEL")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#log mark").first).to_have_text("loading model")
@@ -57,13 +43,13 @@ def test_a_page_that_is_left_open_tells_all_that_happens(page: Page, running_por
     page.evaluate("window.neverReloaded = true")
     (row,) = [one for one in client.get("/deployments").json()["results"] if one["name"] == "watched"]
     client.delete(f"/deployments/{row['id']}")
-    expect(page.locator("#state")).to_have_text("stopped", timeout=30_000)
+    expect(page.locator("#state")).to_have_text("stopped")
     assert page.evaluate("window.neverReloaded")
     wait_until(lambda: client.get(f"/deployments/{row['id']}").json()["status"] == "stopped", seconds=10)
 
 
 def test_a_page_that_finds_no_seat_asks_for_itself(page: Page, running_portal: RunningPortal) -> None:
-    _sign_in(page, running_portal)
+    sign_in(page, running_portal)
     page.route("**/deployments/stream*", lambda route: route.fulfill(status=503, body="full"))
     page.goto(f"{running_portal.url}/deployments/")
     expect(page.locator("[data-live-state]")).to_have_text("· every few seconds")
@@ -71,14 +57,6 @@ def test_a_page_that_finds_no_seat_asks_for_itself(page: Page, running_portal: R
         "/deployments", json={"model": "smollm2-135m-instruct", "hardware": "cpu-small", "name": "asked-for"}
     )
     assert made.status_code == 201, made.text
-    expect(page.get_by_role("link", name="asked-for")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("link", name="asked-for")).to_be_visible()
     api(running_portal).delete(f"/deployments/{made.json()['id']}")
-    expect(page.locator("tr", has_text="asked-for").locator(".pill.stopped")).to_be_visible(timeout=30_000)
-
-
-def _sign_in(page: Page, portal: RunningPortal) -> None:
-    page.goto(portal.url)
-    page.get_by_label("Email").fill(portal.email)
-    page.get_by_label("Password").fill(portal.password)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(lambda url: "login" not in url)
+    expect(page.locator("tr", has_text="asked-for").locator(".pill.stopped")).to_be_visible()

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Team
 from catalog import library
+from catalog.licensing.policy import Use
 from catalog.models import Hardware, Model
 from deployments import operations, rehearsing
 from deployments.engines.base import Option, Switch, Text
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="the team can read it")
         parser.add_argument("--secret", action="append", default=[], metavar="NAME", help="a variable that is set here")
         parser.add_argument("--adapter", action="append", default=[], metavar="ID_OR_SLUG[=SCALE]")
+        parser.add_argument("--use", choices=Use.values, default="", help="what for; left out: the team's default")
         for name in operations.ELASTIC:
             parser.add_argument(f"--{name.replace('_', '-')}", type=int)
         parser.add_argument("--dry-run", action="store_true")
@@ -68,6 +70,7 @@ class Command(BaseCommand):
         return numbers | {
             "name": asked["name"],
             "revision": asked["revision"],
+            "use": asked["use"],
             "options": {name: _read(known.get(name), text) for name, text in _pairs("--option", asked["option"])},
             "env": dict(_pairs("--env", asked["env"])),
             "secrets": {name: self._secret(name) for name in asked["secret"]},

@@ -13,7 +13,7 @@ import accounts.models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_api_key_tag"),
+        ("accounts", "0003_sample_teams"),
     ]
 
     operations = [

@@ -1,0 +1,160 @@
+"""The ledger's rows behind a bar of the chart, and the chart's numbers as CSV."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db.models import Count, Q, QuerySet, Sum
+from django.http import Http404, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.utils.dateparse import parse_datetime
+from django.views.decorators.http import require_safe
+
+from billing import asking, costs, downloads, periods, questions
+from billing.asking import CostsRequest, costs_question
+from billing.costs import Bucket, Standing
+from billing.meters import METERS
+from billing.models import LedgerEntry
+from billing.statements import exact, safe
+
+ON_PAGE = 100
+CHUNK = 2000
+KINDS = dict(LedgerEntry.Kind.choices)
+CHART_COLUMNS = ("from", "time_zone", "split_by", "value", "path", "kind", "cost", "currency")
+COLUMNS = (
+    "entry", "at", "local_time", "time_zone", "team", "kind", "path", "model", "deployment", "api_key", "member", "tag",
+    "source", "meter", "quantity", "unit", "unit_price", "cost", "currency", "quality", "reason",
+)  # fmt: skip
+
+
+@require_safe
+@costs_question
+def rows_page(request: CostsRequest) -> HttpResponse:
+    standing = asking.standing(request)
+    bucket, found = _asked(request, standing)
+    summed = found.aggregate(cost=Sum("amount"), many=Count("pk"))
+    page = list(_after(found, request.GET.get("after", ""))[: ON_PAGE + 1])
+    more = page[ON_PAGE - 1] if len(page) > ON_PAGE else None
+    given = _fields(request)
+    context = {
+        "question": request.question,
+        "bucket": bucket,
+        "kind": KINDS.get(request.GET.get("kind", "")),
+        "rows": page[:ON_PAGE],
+        "cost": summed["cost"] or 0,
+        "many": summed["many"],
+        "zone": periods.zone_of(request.question.zone),
+        "filters": _filters(request),
+        "csv": f"?{urlencode(given)}",
+        "first": f"?{urlencode(given)}" if request.GET.get("after") else "",
+        "next": f"?{urlencode(given | {'after': f'{more.at.isoformat()}~{more.pk}'})}" if more else "",
+        "hours": _hours(request, bucket),
+        "teams": request.teams,
+    }
+    return render(request, "billing/rows.html", context)
+
+
+@require_safe
+@costs_question
+def rows_csv(request: CostsRequest) -> HttpResponseBase:
+    standing = asking.standing(request)
+    _, found = _asked(request, standing)
+    name = f"modelport-rows-{request.question.first}-{request.question.last}.csv"
+    slugs = {team.pk: team.slug for team in standing.teams}
+    return downloads.stream(request, _pieces(COLUMNS, _cells(found, request.question.zone, slugs)), name=name)
+
+
+@require_safe
+@costs_question
+def chart_csv(request: CostsRequest) -> HttpResponseBase:
+    """What the chart shows, undivided by its "others": a row for each bar or part of one, exact."""
+    question, reading = request.question, costs.read(asking.standing(request))
+    lines = (
+        [bucket.at, question.zone, question.split, safe(one.value), one.path, one.kind, exact(cost), "USD"]
+        for number, bucket in enumerate(reading.buckets)
+        for one in reading.series
+        if (cost := one.by_bucket.get(number)) is not None
+    )
+    name = f"modelport-chart-{question.first}-{question.last}-{question.split}.csv"
+    return downloads.stream(request, _pieces(CHART_COLUMNS, lines), name=name)
+
+
+def _asked(request: CostsRequest, standing: Standing) -> tuple[Bucket | None, QuerySet[LedgerEntry]]:
+    buckets, at, kind = costs.buckets_of(standing), request.GET.get("at", ""), request.GET.get("kind", "")
+    number = next((place for place, bucket in enumerate(buckets) if bucket.at == at), None)
+    if (at and number is None) or (kind and kind not in KINDS):
+        raise Http404("no such bar")
+    found = costs.rows(standing, number).order_by("at", "pk")
+    return (None if number is None else buckets[number]), found.filter(kind=kind) if kind else found
+
+
+def _after(found: QuerySet[LedgerEntry], text: str) -> QuerySet[LedgerEntry]:
+    """Those after the row that a page ended with."""
+    if not text:
+        return found
+    moment, _, number = text.partition("~")
+    try:
+        at = parse_datetime(moment)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise Http404("no such page")
+    return found.filter(Q(at__gt=at) | Q(at=at, pk__gt=int(number)))
+
+
+def _fields(request: CostsRequest) -> dict[str, str]:
+    extra = {name: request.GET[name] for name in ("at", "kind") if request.GET.get(name)}
+    return request.question.fields() | extra
+
+
+def _filters(request: CostsRequest) -> list[tuple[str, str, str]]:
+    """Each filter, and the URL without it."""
+    found = []
+    for name, value in request.question.where.given().items():
+        rest = {key: text for key, text in _fields(request).items() if key != name}
+        found.append((questions.SPLITS[name], request.question.named(name, value), f"?{urlencode(rest)}"))  # type: ignore[index]
+    return found
+
+
+def _hours(request: CostsRequest, bucket: Bucket | None) -> str:
+    """The chart of this day by its hours."""
+    if bucket is None or bucket.start is None or request.question.step == "hour":
+        return ""
+    day = bucket.start.date()
+    return f"?{urlencode(request.question.with_days(day, day).fields() | {'by': 'hour'})}"
+
+
+def _cells(found: QuerySet[LedgerEntry], zone: str, slugs: dict[UUID, str]) -> Iterator[list[str]]:
+    clock = periods.zone_of(zone)
+    for row in found.iterator(CHUNK):
+        texts = (row.model_name, row.deployment_name, row.api_key_name, row.member, row.tag, row.source)
+        yield [
+            str(row.pk), _utc(row.at), row.at.astimezone(clock).isoformat(), zone, safe(slugs[row.team_id]), row.kind,
+            row.path, *map(safe, texts), row.meter, exact(row.quantity),
+            METERS[row.meter].unit if row.meter in METERS else "", exact(row.unit_price), exact(row.amount),
+            row.currency, row.quality, safe(row.reason),
+        ]  # fmt: skip
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def _pieces(header: Iterable[str], lines: Iterable[list[str]]) -> Iterator[bytes]:
+    """RFC 4180, in pieces of CHUNK lines."""
+    writer: Any = csv.writer(_Line(), lineterminator="\r\n")
+    yield str(writer.writerow(header)).encode()
+    rest = iter(lines)
+    while some := list(islice(rest, CHUNK)):
+        yield "".join(str(writer.writerow(line)) for line in some).encode()
+
+
+class _Line:
+    """A file that hands back what is written to it."""
+
+    def write(self, line: str) -> str:
+        return line
