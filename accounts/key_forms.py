@@ -31,6 +31,8 @@ class _Expiring(forms.Form):
         day: date | None = self.cleaned_data["last_day"]
         if day and day < self._today():
             raise forms.ValidationError("That day is over: choose today or later.")
+        if day and day.year > 2999:
+            raise forms.ValidationError("That is very far off: leave it empty, and it works for ever.")
         return day
 
     @property

@@ -366,6 +366,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Models, deployments, usage and statements of one team. Send `Authorization: Bearer mp_...`.",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "LicenceUse": "catalog.licensing.policy.Use",
+        "LicenceVerdict": "catalog.licensing.policy.Verdict",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "portal.schema.add_gateway_routes",

@@ -54,7 +54,10 @@ def test_it_is_filtered_by_each_of_its_columns(browser: Client, owner: Membershi
         for query in ("?subject=APPLE", "?verb=ate", "?actor=mp_abc", "?since=2026-03-02&until=2026-03-02")
     }
     assert list(found.values()) == [["apples", "apples"], ["apples"], ["plums"], ["pears"]]
-    assert browser.get("/team/audit/?since=nonsense").status_code == 400
+    for day in ("nonsense", "0001-01-01", "9999-12-31"):
+        assert browser.get(f"/team/audit/?since={day}").status_code == 400
+        assert browser.get(f"/team/audit.csv?until={day}").status_code == 400
+        assert browser.get(f"/api/v1/audit?until={day}").status_code == 400
     assert browser.get("/team/audit/?actor=a%00b").status_code == 400
     assert "Nothing that fits" in browser.get("/team/audit/?subject=nothing-of-this").content.decode()
 

@@ -39,6 +39,7 @@ def test_a_key_with_a_last_day_works_until_its_end_in_the_team_s_zone(browser: C
     [
         {"name": ""},
         {"last_day": "2020-01-01"},
+        {"last_day": "9999-12-31"},
         {"name": "a\x00b"},
         {"scopes": []},
         {"scopes": "everything"},

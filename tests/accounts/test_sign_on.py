@@ -38,7 +38,7 @@ def _through(browser: Client, *, process: str = "login") -> Any:
 def test_somebody_new_gets_an_account_and_a_team(provider: OidcProvider, settings: Any) -> None:
     settings.SIGN_UP_OPEN = False
     browser = Client()
-    assert "Sign in with Example Corp" in browser.get("/accounts/login/").content.decode()
+    assert "Continue with Example Corp" in browser.get("/accounts/login/").content.decode()
     assert _through(browser)["Location"] == "/"
     membership = Membership.objects.get(user__email="ada@example.com")
     assert (membership.role, membership.team.name) == (Role.OWNER, "ada")

@@ -111,7 +111,7 @@ def _signs_in_with_a_passkey(page: Page, url: str) -> None:
     page.get_by_label("Team and account").click()
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/accounts/login/")
-    page.get_by_role("button", name="Sign in with a passkey").click()
+    page.get_by_role("button", name="Use a passkey").click()
     page.wait_for_url(f"{url}/")
 
 
