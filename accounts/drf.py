@@ -7,8 +7,9 @@ from rest_framework import exceptions, pagination, parsers, permissions
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.request import Request
 
-from accounts import http, keys
-from accounts.models import ApiKey, Role, Team
+from accounts import http, keys, scopes
+from accounts.errors import TwoFactorRequired
+from accounts.models import ApiKey, Membership, Role, Team
 
 BAD_KEY = "The API key is missing or not valid. Send `Authorization: Bearer mp_...`."
 
@@ -35,6 +36,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         key = keys.look_up(text.strip().decode("latin-1"))
         if key is None:
             raise exceptions.AuthenticationFailed(BAD_KEY, code="invalid_api_key")
+        keys.touch(key)
         return (key.created_by, key)
 
     def authenticate_header(self, request: Request) -> str:
@@ -46,16 +48,17 @@ class TeamSessionAuthentication(SessionAuthentication):
 
 
 class HasTeam(permissions.BasePermission):
-    """Read for every role; write for owner, admin and developer. A key may do what a developer may."""
+    """Read for every role; write for owner, admin and developer. A key: what a developer may, within its scopes."""
 
     message = "Your role in this team may read, but not change this."
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if isinstance(request.auth, ApiKey):
+            needed = scopes.of_path(request.path)
+            if needed not in request.auth.scopes:
+                raise exceptions.PermissionDenied(scopes.lacking(request.auth.scopes, needed), code="missing_scope")
             return True
-        membership = http.current_membership(request._request)
-        if membership is None:
-            raise exceptions.NotAuthenticated(BAD_KEY)
+        membership = _membership(request)
         return request.method in permissions.SAFE_METHODS or membership.role in {
             Role.OWNER,
             Role.ADMIN,
@@ -72,10 +75,18 @@ def team_of(request: Request) -> Team:
     """The one team whose rows this request may see."""
     if isinstance(request.auth, ApiKey):
         return request.auth.team
-    membership = http.current_membership(request._request)
+    return _membership(request).team
+
+
+def _membership(request: Request) -> Membership:
+    """Of the session's user. Raises NotAuthenticated, or PermissionDenied where a second factor is missing."""
+    try:
+        membership = http.current_membership(request._request)
+    except TwoFactorRequired as error:
+        raise exceptions.PermissionDenied(str(error), code="two_factor_required") from error
     if membership is None:
         raise exceptions.NotAuthenticated(BAD_KEY)
-    return membership.team
+    return membership
 
 
 def actor_of(request: Request) -> str:

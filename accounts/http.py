@@ -9,6 +9,8 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
+from accounts import two_factor
+from accounts.errors import TwoFactorRequired
 from accounts.models import Membership, Team, User
 
 SESSION_KEY = "team_id"
@@ -38,27 +40,45 @@ def team_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRe
 
 
 def current_membership(request: HttpRequest) -> Membership | None:
-    """The membership chosen with the team switcher, else the user's first."""
+    """The membership chosen with the team switcher, else the user's first.
+
+    Raises TwoFactorRequired where the team asks for a second factor that the user doesn't have: whoever asks for the
+    team, in whatever app, gets no further.
+    """
+    found = chosen_membership(request)
+    if found is not None:
+        two_factor.ask(found)
+    return found
+
+
+def chosen_membership(request: HttpRequest) -> Membership | None:
+    """As current_membership(), for the pages that lead to a second factor: it opens nothing of the team."""
     if not request.user.is_authenticated:
         return None
-    memberships = Membership.objects.filter(user=request.user).select_related("team").order_by("created_at", "pk")
+    memberships = (
+        Membership.objects.filter(user=request.user).select_related("team", "user").order_by("created_at", "pk")
+    )
     chosen = request.session.get(SESSION_KEY)
     return (memberships.filter(team_id=chosen).first() if chosen else None) or memberships.first()
 
 
 def membership_now(request: HttpRequest) -> Membership | None:
-    """As current_membership(), for an answer that lasts: session, user and membership are read anew."""
+    """As current_membership(), for an answer that lasts: session, user and membership are read anew. None, too, where
+    a second factor is missing."""
     fresh = HttpRequest()
     fresh.session = type(request.session)(request.session.session_key)  # type: ignore[call-arg]
     fresh.user = get_user(fresh)  # type: ignore[assignment]
-    return current_membership(fresh)
+    try:
+        return current_membership(fresh)
+    except TwoFactorRequired:
+        return None
 
 
 def team_context(request: HttpRequest) -> dict[str, Any]:
     """For every template: the current team, and the teams to switch to."""
     if not getattr(request, "user", None) or not request.user.is_authenticated:
         return {"team": None, "teams": []}
-    membership = getattr(request, "membership", None) or current_membership(request)
+    membership = getattr(request, "membership", None) or chosen_membership(request)
     return {
         "team": membership.team if membership else None,
         "membership": membership,

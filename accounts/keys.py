@@ -1,16 +1,20 @@
-"""API keys: issue, hash, look up, revoke. `mp_` + 8 characters of prefix + `_` + 40 of secret."""
+"""API keys: issue, hash, look up, rotate, revoke. `mp_` + 8 characters of prefix + `_` + 40 of secret."""
 
 import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from accounts.models import ApiKey, Team, User
+from accounts.errors import UnknownKey
+from accounts.models import ApiKey, Team, User, every_scope
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LONGEST_TAG = 64
@@ -18,23 +22,63 @@ SHAPE = re.compile(r"mp_[A-Za-z0-9]{8}_[A-Za-z0-9]{40}")
 
 
 def issue(
-    team: Team, *, name: str, created_by: User | None = None, expires_at: datetime | None = None, tag: str = ""
+    team: Team,
+    *,
+    name: str,
+    created_by: User | None = None,
+    expires_at: datetime | None = None,
+    tag: str = "",
+    scopes: Iterable[str] | None = None,
 ) -> tuple[ApiKey, str]:
-    """Make a key. The text is returned this once; only its HMAC-SHA256 and its prefix are kept."""
+    """Make a key, with every scope if none is named. The text is returned this once; only its HMAC-SHA256 and its
+    prefix are kept."""
     prefix = f"mp_{_random(8)}"
     text = f"{prefix}_{_random(40)}"
     row = ApiKey.objects.create(
-        team=team, name=name, prefix=prefix, digest=digest(text), created_by=created_by, expires_at=expires_at, tag=tag
-    )
+        team=team, name=name, prefix=prefix, digest=digest(text), created_by=created_by, expires_at=expires_at, tag=tag,
+        scopes=every_scope() if scopes is None else sorted(scopes),
+    )  # fmt: skip
     return row, text
 
 
 def look_up(text: str) -> ApiKey | None:
-    """The live key for this text, with its team and maker; None for garbled, unknown, revoked, expired ones alike."""
+    """The live key for this text, with its team and maker; None for garbled, unknown, revoked, expired ones alike.
+
+    The secret before the last rotation opens until its overlap ends; `by_old_secret` says that it did.
+    """
     if not SHAPE.fullmatch(text):
         return None
-    live = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
-    return ApiKey.objects.filter(live, digest=digest(text)).select_related("team", "created_by").first()
+    now, found = timezone.now(), digest(text)
+    either = Q(digest=found) | Q(old_digest=found, old_until__gt=now)
+    key = ApiKey.objects.filter(_lives(), either).select_related("team", "created_by").first()
+    if key is not None:
+        key.by_old_secret = key.digest != found
+    return key
+
+
+def rotate(key: ApiKey, *, overlap: timedelta, **fields: Any) -> str:
+    """Give the key a new secret, and return it this once. The one that it had works for `overlap` more; an older one
+    dies now. `fields` are set along with it. A key that is revoked or over raises UnknownKey."""
+    text = f"{key.prefix}_{_random(40)}"
+    now = timezone.now()
+    with transaction.atomic():
+        row = ApiKey.objects.select_for_update().filter(_lives(), pk=key.pk).first()
+        if row is None:
+            raise UnknownKey(f"{key.name} opens nothing any more: make a new key.")
+        has_overlap = overlap > timedelta(0)
+        ApiKey.objects.filter(pk=row.pk).update(
+            digest=digest(text),
+            old_digest=row.digest if has_overlap else None,
+            old_until=now + overlap if has_overlap else None,
+            old_last_used_at=None,
+            **fields,
+        )
+    return text
+
+
+def live(team: Team) -> QuerySet[ApiKey]:
+    """The team's keys that open something."""
+    return team.api_keys.filter(_lives())
 
 
 def is_tag(text: str) -> bool:
@@ -48,14 +92,20 @@ def revoke(key: ApiKey) -> None:
 
 
 def touch(key: ApiKey) -> None:
-    """The key was used now; written down at most once a minute."""
+    """The key was used now, by its present secret or the one before; each is written down at most once a minute."""
     now = timezone.now()
-    if key.last_used_at is None or now - key.last_used_at > timedelta(minutes=1):
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    names = ["last_used_at", "old_last_used_at"] if key.by_old_secret else ["last_used_at"]
+    stale = [name for name in names if (at := getattr(key, name)) is None or now - at > timedelta(minutes=1)]
+    if stale:
+        ApiKey.objects.filter(pk=key.pk).update(**dict.fromkeys(stale, now))
 
 
 def digest(text: str) -> str:
     return hmac.new(settings.API_KEY_PEPPER.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _lives() -> Q:
+    return Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
 
 
 def _random(length: int) -> str:

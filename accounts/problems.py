@@ -3,12 +3,17 @@
 from typing import Any
 
 from rest_framework import status
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
+
+from accounts.errors import TwoFactorRequired
 
 
 def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
     """RFC 9457: {type, title, status, detail, errors?} as application/problem+json, and the error's `more`."""
+    if isinstance(error, TwoFactorRequired):
+        error = PermissionDenied(str(error), code="two_factor_required")
     response = exception_handler(error, context)
     if response is None:
         return None

@@ -1,51 +1,75 @@
-"""Teams, the team switcher, and API keys."""
+"""Teams: the team's page, its settings, a new one, and the team switcher."""
 
-from uuid import UUID
+from typing import Any
 from zoneinfo import available_timezones
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
+from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import audit, keys, teams
-from accounts.forms import KeyForm, TeamForm
-from accounts.http import SESSION_KEY, TeamRequest, team_required
-from accounts.models import ApiKey, Role, Team, User
-
-MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
-MANAGERS = {Role.OWNER, Role.ADMIN}
-ROLES = {
-    Role.OWNER: "everything",
-    Role.ADMIN: "keys, deployments, the team's settings and budget",
-    Role.DEVELOPER: "keys, deployments and calls",
-    Role.BILLING: "costs, statements and the budget; looks at the rest",
-    Role.VIEWER: "looks at everything, changes nothing",
-}
+from accounts import audit, quotas, teams, two_factor
+from accounts.forms import InvitationForm, TeamForm
+from accounts.http import SESSION_KEY, TeamRequest, chosen_membership, team_required
+from accounts.models import Membership, Role, Team, User
+from accounts.roles import MANAGERS, WORDS, grantable, may_manage
+from accounts.trail import Line
 
 
 @require_safe
 @team_required
 def team(request: TeamRequest) -> HttpResponse:
-    return _team_page(request, TeamForm(instance=request.team))
+    return team_page(request)
 
 
 @require_POST
 @team_required
 def team_edit(request: TeamRequest) -> HttpResponse:
     if request.membership.role not in MANAGERS:
-        return _refused(request, "Only an owner or admin may change the team.")
+        return refused(request, "Only an owner or admin may change the team.")
     form = TeamForm(request.POST, instance=Team.objects.get(pk=request.team.pk))
     if not form.is_valid():
-        return _team_page(request, form, status=400)
+        return team_page(request, form=form, status=400)
     changed = form.save()
-    audit.record(changed, actor=request.user.email, verb="changed the team", subject=_described(changed))
+    before, after = _described(request.team), _described(changed)
+    audit.record(
+        changed, actor=request.user.email, verb="changed the team", subject=changed.name, before=before, after=after
+    )
     messages.success(request, "Saved.")
     return redirect("team")
+
+
+@require_POST
+@team_required
+def team_two_factor(request: TeamRequest) -> HttpResponse:
+    """Ask members for a second factor from now on, or no more. Who turns it on must have one."""
+    if request.membership.role not in MANAGERS:
+        return refused(request, "Only an owner or admin may say whether members need a second factor.")
+    wanted = request.POST.get("require") == "yes"
+    if wanted and not two_factor.has_one(request.user):
+        return team_page(
+            request, problem="Set up a second factor for yourself first: you would lock yourself out.", status=409
+        )
+    before, request.team.require_two_factor = request.team.require_two_factor, wanted
+    request.team.save(update_fields=["require_two_factor"])
+    audit.record(
+        request.team, actor=request.user.email, verb="changed the team", subject=request.team.name,
+        before={"two-factor required": before}, after={"two-factor required": wanted},
+    )  # fmt: skip
+    messages.success(request, "Saved.")
+    return redirect("team")
+
+
+@login_required
+@require_safe
+def two_factor_required(request: HttpRequest) -> HttpResponse:
+    """Where somebody is led whose team asks for a second factor that they don't have."""
+    member = chosen_membership(request)
+    if member is None or not member.team.require_two_factor or two_factor.has_one(member.user):
+        return redirect("home")
+    return render(request, "accounts/two_factor_required.html", status=403)
 
 
 @login_required
@@ -77,71 +101,45 @@ def team_switch(request: HttpRequest) -> HttpResponse:
     return redirect(after if is_safe else "home")
 
 
-@never_cache
-@team_required
-@require_http_methods(["GET", "POST"])
-def key_list(request: TeamRequest) -> HttpResponse:
-    """The list; a POST makes a key and shows it in its own answer, this once."""
-    if request.method != "POST":
-        return _keys_page(request, KeyForm(time_zone=request.team.time_zone))
-    if request.membership.role not in MAKERS:
-        return _refused(request, "Your role may look at keys, not make them.")
-    form = KeyForm(request.POST, time_zone=request.team.time_zone)
-    if not form.is_valid():
-        return _keys_page(request, form, status=400)
-    row, text = keys.issue(
-        request.team, name=form.cleaned_data["name"], created_by=request.user, expires_at=form.expires_at
-    )
-    audit.record(request.team, actor=request.user.email, verb="issued the key", subject=str(row))
-    return _keys_page(request, KeyForm(time_zone=request.team.time_zone), fresh=text, fresh_name=row.name)
-
-
-@require_POST
-@team_required
-def key_revoke(request: TeamRequest, pk: UUID) -> HttpResponse:
-    key = get_object_or_404(request.team.api_keys, pk=pk)
-    if request.membership.role not in MAKERS:
-        return _refused(request, "Your role may look at keys, not revoke them.")
-    if key.revoked_at is None:
-        keys.revoke(key)
-        audit.record(request.team, actor=request.user.email, verb="revoked the key", subject=str(key))
-    messages.success(request, f"{key.name} is revoked: calls with it are refused within 5 seconds.")
-    return redirect("keys")
-
-
-def _refused(request: TeamRequest, reason: str) -> HttpResponse:
+def refused(request: TeamRequest, reason: str) -> HttpResponse:
     return render(request, "403.html", {"reason": reason}, status=403)
 
 
-def _keys_page(request: TeamRequest, form: KeyForm, *, status: int = 200, **context: str) -> HttpResponse:
-    rows = [(row, _state(row)) for row in request.team.api_keys.select_related("created_by")]
-    page = {
-        "form": form,
-        "rows": sorted(rows, key=lambda pair: pair[1] != "live"),
-        "may_make": request.membership.role in MAKERS,
-        "base_url": request.build_absolute_uri("/v1"),
-        **context,
-    }
-    return render(request, "accounts/keys.html", page, status=status)
-
-
-def _state(key: ApiKey) -> str:
-    if key.revoked_at:
-        return "revoked"
-    return "expired" if key.expires_at and key.expires_at <= timezone.now() else "live"
-
-
-def _team_page(request: TeamRequest, form: TeamForm, *, status: int = 200) -> HttpResponse:
-    members = request.team.memberships.select_related("user").order_by("created_at")
+def team_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpResponse:
+    """The team's page: members, invitations, settings. `found` is what a POST has to say: a form with errors, a
+    problem, an invitation with its link."""
+    team, me = request.team, request.membership
+    may_edit = me.role in MANAGERS
+    members = team.memberships.select_related("user").annotate(has_second=two_factor.EXISTS)
+    rows = list(members.order_by("created_at", "pk"))
+    safe = {row.user_id for row in rows if row.has_second}
+    owners = sum(row.role == Role.OWNER for row in rows)
     context = {
-        "form": form,
-        "members": [(member, ROLES[Role(member.role)]) for member in members],
-        "may_edit": request.membership.role in MANAGERS,
+        "form": TeamForm(instance=team),
+        "invitation_form": InvitationForm(by=me, initial={"role": Role.DEVELOPER}),
+        "members": [_Member(row, me, owners, safe=row.user_id in safe) for row in rows],
+        "has_second": me.user_id in safe,
+        "without_second": len(rows) - len(safe),
+        "invitations": team.invitations.open().select_related("invited_by") if may_edit else [],
+        "may_edit": may_edit,
+        "quotas": quotas.standings(team),
+        "words": WORDS,
         "zones": sorted(available_timezones()),
-        "events": request.team.audit_events.all()[:20],
+        "events": [Line(row) for row in team.audit_events.all()[:8]] if may_edit else [],
     }
-    return render(request, "accounts/team.html", context, status=status)
+    return render(request, "accounts/team.html", context | found, status=status)
 
 
-def _described(team: Team) -> str:
-    return f"{team.name}, days in {team.time_zone}"
+class _Member:
+    """A line of the members' table: who it is, and what the one who looks may do with it."""
+
+    def __init__(self, row: Membership, me: Membership, owners: int, *, safe: bool) -> None:
+        self.has_second = safe
+        self.row, self.is_me = row, row.pk == me.pk
+        self.words = WORDS[Role(row.role)]
+        self.is_last_owner = row.role == Role.OWNER and owners == 1
+        self.grantable = grantable(me) if may_manage(me, row.role) and not self.is_last_owner else []
+
+
+def _described(team: Team) -> dict[str, str]:
+    return {"name": team.name, "time zone": team.time_zone}

@@ -145,6 +145,8 @@ class OfferAdmin(ModelAdmin):
 @admin.register(Hardware)
 class HardwareAdmin(ModelAdmin):
     list_display = ["name", "slug", "memory_gib", "gpus", "backend", "capacity"]
+    list_filter = ["backend", "gpus"]
+    search_fields = ["slug", "name"]
 
 
 class LicenceTextInline(StackedInline):
@@ -158,4 +160,5 @@ class LicenceTextInline(StackedInline):
 class LicenceAdmin(ModelAdmin):
     inlines = [LicenceTextInline]
     list_display = ["name", "slug", "spdx_id", "commercial_use"]
+    list_filter = ["commercial_use"]
     search_fields = ["slug", "name"]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Max, Q, Sum
 from django.utils import timezone
@@ -198,11 +197,11 @@ def _known_bytes(variant: Variant) -> int:
 def _check_room(team: Team, size_bytes: int, known_bytes: int) -> None:
     """The team may store so much more, and the disk has room for it beside what is on its way; or Refused."""
     held = Upload.objects.of(team).held_bytes() + storing.stored_bytes(team)
-    quota = settings.WEIGHTS_TEAM_QUOTA
-    if quota and held + size_bytes > quota:
+    quota = storing.most_bytes(team)
+    if quota is not None and held + size_bytes > quota:
         text = (
             f"These weights have {size_bytes:,} bytes. The team stores {held:,} of the {quota:,} that it may:"
-            " remove weights that are no longer needed, or ask the operator for more."
+            " remove weights that are no longer needed, or ask the portal's administrators for more."
         )
         raise OverQuota(text, code="over_quota")
     coming = Weights.objects.filter(status=Status.DOWNLOADING).aggregate(left=Sum(F("size_bytes") - F("bytes_done")))

@@ -15,7 +15,7 @@ from billing import budgets
 from billing.budgets import Ask
 from catalog.licensing import agreements
 from catalog.models import Hardware, Model, Offer, Provider
-from deployments import acting, news, preparing, scaling
+from deployments import acting, allowance, news, preparing, scaling
 from deployments.errors import BadName, BadOption, IllegalTransition, NameTaken, NotDeployable
 from deployments.lifecycle import Reason, Status
 from deployments.models import Deployment
@@ -69,6 +69,7 @@ def deploy(
     )
     try:
         with transaction.atomic():
+            allowance.check_new(team, hardware, max_replicas=wish.numbers["max_replicas"])
             deployment = Deployment.objects.create(
                 team=team,
                 name=wish.name,
@@ -140,6 +141,8 @@ def check(
     numbers = FIRST_NUMBERS | numbers
     numbers["target_concurrency"] = numbers["target_concurrency"] or found.options["slots"]
     check_numbers(**numbers)
+    with transaction.atomic():
+        allowance.check_new(team, hardware, max_replicas=numbers["max_replicas"])
     chosen = _name_for(team, name, model)
     taken = Deployment.objects.unsettled().of(team).filter(name=chosen).exists()
     return Wish(chosen, found, numbers, use, name_is_taken=taken)
@@ -177,8 +180,17 @@ def change(deployment: Deployment, *, actor: str, **asked: int | None) -> None:
     if not changed:
         return
     with transaction.atomic():
+        allowance.check_growth(deployment, max_replicas=numbers["max_replicas"])
         Deployment.objects.filter(pk=deployment.pk).update(**changed)
-        audit.record(deployment.team, actor=actor, verb="changed", subject=deployment.endpoint_model)
+        before = {name: getattr(deployment, name) for name in changed}
+        audit.record(
+            deployment.team,
+            actor=actor,
+            verb="changed",
+            subject=deployment.endpoint_model,
+            before=before,
+            after=changed,
+        )
         ring(deployment.pk)
 
 

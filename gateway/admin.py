@@ -15,6 +15,9 @@ class TargetInline(TabularInline):
 class AliasAdmin(ModelAdmin):
     list_display = ["__str__", "spills", "updated_at"]
     list_select_related = ["team"]
+    list_filter = ["spills"]
+    search_fields = ["name", "team__slug"]
+    autocomplete_fields = ["team"]
     inlines = [TargetInline]
 
 
@@ -22,3 +25,5 @@ class AliasAdmin(ModelAdmin):
 class LimitsAdmin(ModelAdmin):
     list_display = ["team", "api_key", "requests_per_minute", "tokens_per_minute", "concurrency"]
     list_select_related = ["team", "api_key"]
+    search_fields = ["team__slug", "api_key__name", "api_key__prefix"]
+    autocomplete_fields = ["team", "api_key"]

@@ -7,11 +7,12 @@ from uuid import UUID
 from django.conf import settings
 
 from accounts import keys
-from accounts.models import ApiKey, Team
+from accounts.models import ApiKey, Scope, Team
+from accounts.scopes import lacking
 from catalog.licensing import agreements
 from catalog.licensing.policy import Policy
 from gateway.contents import is_on
-from gateway.errors import invalid_api_key
+from gateway.errors import invalid_api_key, missing_scope
 from gateway.limits import Rule
 from gateway.models import Limits
 from gateway.stores import Stores
@@ -37,6 +38,7 @@ class Caller:
     member: str = ""
     tag: str = ""
     policy: Policy = field(default_factory=Policy)
+    scopes: tuple[str, ...] = (Scope.MODELS,)
 
 
 class Doorkeeper:
@@ -46,7 +48,8 @@ class Doorkeeper:
         self._digests: dict[str, str] = {}
 
     async def caller(self, headers: dict[bytes, bytes]) -> Caller:
-        """Who this is, or 401 with one text for every bad key. Never older than FRESH_S."""
+        """Who this is, or 401 with one text for every bad key, or 403 for one that may not call models. Never older
+        than FRESH_S."""
         text = _key_in(headers)
         if len(text) > LONGEST_KEY or not keys.SHAPE.fullmatch(text):
             raise invalid_api_key()
@@ -62,6 +65,8 @@ class Doorkeeper:
                 self._digests[text] = digest
         if caller is None:
             raise invalid_api_key()
+        if Scope.MODELS not in caller.scopes:
+            raise missing_scope(lacking(list(caller.scopes), Scope.MODELS))
         return caller
 
 
@@ -98,6 +103,7 @@ def _caller(team: Team, name: str, key: ApiKey | None, *, member: str) -> Caller
         member,
         key.tag if key else "",
         agreements.policy_of(team.pk),
+        tuple(key.scopes) if key else (Scope.MODELS,),
     )
 
 

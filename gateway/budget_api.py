@@ -19,7 +19,7 @@ from billing.budgets import Standing
 from billing.models import Budget
 from billing.money import plain
 from gateway.budget_forms import BudgetForm
-from gateway.budget_views import KEEPERS
+from gateway.budget_views import KEEPERS, said
 
 
 class KeepsMoney(HasTeam):
@@ -86,7 +86,7 @@ class BudgetView(APIView):
     @extend_schema(responses={204: None})
     def delete(self, request: Request, pk: int) -> Response:
         row = _found(request, pk)
-        audit.record(row.team, actor=actor_of(request), verb="deleted the budget", subject=str(row))
+        audit.record(row.team, actor=actor_of(request), verb="deleted the budget", subject=str(row), before=said(row))
         row.delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -107,10 +107,13 @@ def _saved(request: Request, row: Budget | None) -> dict[str, Any]:
         raise ValidationError(
             {names.get(name, name): [str(text) for text in texts] for name, texts in form.errors.items()}
         )
+    before = said(row)
     saved = form.save()
     credits.refresh(saved.team, now=timezone.now())
     saved.refresh_from_db()
-    audit.record(saved.team, actor=actor_of(request), verb="set the budget", subject=str(saved))
+    audit.record(
+        saved.team, actor=actor_of(request), verb="set the budget", subject=str(saved), before=before, after=said(saved)
+    )
     return _shown(_standing(saved))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -40,6 +41,13 @@ class Line:
         return self.committed > self.standing.left
 
 
+def said(row: Budget | None) -> dict[str, Any]:
+    """A budget for the audit trail."""
+    if row is None:
+        return {}
+    return {"usd": f"{row.usd:f}", "period": row.period, "stops calls": row.hard, "alerts at": row.alert_percents}
+
+
 @require_safe
 @team_required
 def budget_list(request: TeamRequest) -> HttpResponse:
@@ -54,10 +62,14 @@ def budget_edit(request: TeamRequest, pk: int | None = None) -> HttpResponse:
         return _forbidden(request)
     row = get_object_or_404(Budget, team=request.team, pk=pk) if pk else None
     form = BudgetForm(request.POST or None, team=request.team, budget=row)
+    before = said(row)
     if request.method == "POST" and form.is_valid():
         saved = form.save()
         credits.refresh(request.team, now=timezone.now())
-        audit.record(request.team, actor=request.user.email, verb="set the budget", subject=str(saved))
+        audit.record(
+            request.team, actor=request.user.email, verb="set the budget", subject=str(saved), before=before,
+            after=said(saved),
+        )  # fmt: skip
         messages.success(request, f"The budget for {saved.whose} is ${saved.usd:,} {saved.how_long}, from now on.")
         return redirect("budget-list")
     failed = request.method == "POST"
@@ -70,7 +82,7 @@ def budget_delete(request: TeamRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Budget, team=request.team, pk=pk)
     if request.membership.role not in KEEPERS:
         return _forbidden(request)
-    audit.record(request.team, actor=request.user.email, verb="deleted the budget", subject=str(row))
+    audit.record(request.team, actor=request.user.email, verb="deleted the budget", subject=str(row), before=said(row))
     messages.success(request, f"The budget for {row.whose} is gone: nothing is held against it any more.")
     row.delete()
     return redirect("budget-list")

@@ -3,6 +3,7 @@
 WireError                 anything that ends a call with a status and an error in the shape of the client's API
     bad_request           400, with the field in `param`
     invalid_api_key       401, one text for every kind of bad key
+    missing_scope         403, a good key that may not do this
     not_licensed          403, the team's licence policy denies it, or nobody has agreed yet
     model_not_found       404, unknown and another team's alike
     not_ready             503, a deployment that can't answer in time
@@ -85,6 +86,10 @@ def invalid_api_key() -> WireError:
         code="invalid_api_key",
         headers={"www-authenticate": "Bearer"},
     )
+
+
+def missing_scope(message: str) -> WireError:
+    return WireError(403, message, code="missing_scope")
 
 
 def model_not_found(name: str) -> WireError:

@@ -212,11 +212,16 @@ def _change_limits(request: TeamRequest) -> HttpResponse:
         return redirect("limits")
     given = dict(form.cleaned_data)
     cap = given.pop("monthly_usd")
+    row = Limits.objects.filter(team=request.team, api_key=key).first()
+    before = {name: getattr(row, name, None) for name in given}
     with transaction.atomic():
         Limits.objects.update_or_create(team=request.team, api_key=key, defaults=given)
         if key is not None:
             budgets.set_monthly(request.team, cap, scope=Budget.Scope.KEY, subject=str(key.pk), label=str(key))
-    audit.record(request.team, actor=request.user.email, verb="changed the limits of", subject=str(key or request.team))
+    audit.record(
+        request.team, actor=request.user.email, verb="changed the limits of", subject=str(key or request.team),
+        before=before, after=given,
+    )  # fmt: skip
     messages.success(request, f"The limits of {key or request.team} are saved. Gateways follow within 5 seconds.")
     return redirect("limits")
 

@@ -47,7 +47,16 @@ ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "*" if env_bool("EMBEDDED") else "127.
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 USE_X_FORWARDED_HOST = env_bool("BEHIND_PROXY")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("BEHIND_PROXY") else None
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+IS_HTTPS = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+# With an https address, plain http is led there (but for probes), and browsers remember it. A proxy that ends TLS says
+# so in X-Forwarded-Proto, which BEHIND_PROXY believes.
+SECURE_SSL_REDIRECT = env_bool("SSL_REDIRECT", IS_HTTPS)
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = env_int("HSTS_SECONDS", 365 * 24 * 3600 if IS_HTTPS else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env_bool("HSTS_SUBDOMAINS", IS_HTTPS)
+# Whether a domain is put on the browsers' preload list is for its owner to say.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 # Two portals on one host, told apart by port, share a cookie jar: each has names of its own.
 SESSION_COOKIE_NAME = f"modelport_session_{PORT}"
 CSRF_COOKIE_NAME = f"modelport_csrf_{PORT}"
@@ -64,6 +73,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "django_htmx",
     "template_partials",
     "rest_framework",
@@ -87,6 +100,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.access",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 ROOT_URLCONF = "portal.urls"
@@ -144,6 +158,20 @@ LOGGING = {
     },
 }
 
+# The admin, dressed by django-unfold; its one colour is the portal's own indigo.
+_INDIGO = {
+    "50": "#eef0fd", "100": "#dfe3fb", "200": "#c4cbf7", "300": "#a3adf0", "400": "#7f8be6", "500": "#5c69d8",
+    "600": "#4250c9", "700": "#3742a6", "800": "#2e3785", "900": "#272f6a", "950": "#181d42",
+}  # fmt: skip
+UNFOLD = {
+    "SITE_TITLE": "Modelport",
+    "SITE_HEADER": "Modelport",
+    "SITE_SUBHEADER": "Administration",
+    "SITE_URL": "/",
+    "SHOW_HISTORY": True,
+    "COLORS": {"primary": _INDIGO},
+}
+
 # --- accounts ---------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
@@ -164,10 +192,49 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = env_str("EMAIL_VERIFICATION", "optional")
-ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if PUBLIC_URL.startswith("https://") else "http"
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if IS_HTTPS else "http"
+# Counted in Redis, so for all web processes together: tries to sign in by an address, failures by an address and by an
+# account. What is not named here keeps allauth's own limits.
+ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 LOGIN_REDIRECT_URL = "home"
 LOGIN_URL = "account_login"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+# Behind one proxy of ours the client's address is the last one in X-Forwarded-For; without one, the socket's.
+ALLAUTH_TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXIES", 1 if env_bool("BEHIND_PROXY") else 0)
+# Second factors: a code of an app, a passkey, and codes for when both are lost.
+MFA_ADAPTER = "accounts.adapter.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "Modelport"
+MFA_TOTP_TOLERANCE = 1
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"
+# Browsers know passkeys on https, and on http at localhost alone.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_HTTPS
+# Sign-in through one OpenID Connect provider: OIDC_SERVER_URL, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET; none if empty.
+SOCIALACCOUNT_ADAPTER = "accounts.adapter.SocialAdapter"
+OIDC_SIGN_UP = env_bool("OIDC_SIGN_UP", True)
+# Takes the provider's word for an address: who has it there gets into the account that has it here.
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = env_bool("OIDC_TRUST_EMAIL")
+SOCIALACCOUNT_PROVIDERS: dict[str, dict[str, Any]] = {}
+if oidc_server_url := env_str("OIDC_SERVER_URL"):
+    SOCIALACCOUNT_PROVIDERS["openid_connect"] = {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "oidc",
+                "name": env_str("OIDC_NAME", "single sign-on"),
+                "client_id": env_str("OIDC_CLIENT_ID"),
+                "secret": env_secret("OIDC_CLIENT_SECRET"),
+                "settings": {"server_url": oidc_server_url},
+            }
+        ],
+    }
+# What counts a team's use of what quotas are set on: functions of the team, and the quotas that they count for.
+QUOTA_COUNTS = {
+    "accounts.invitations.used": ("keys", "members"),
+    "deployments.allowance.used": ("deployments", "replicas"),
+    "catalog.uploads.storing.used": ("storage",),
+}
 SIGN_UP_OPEN = env_bool("SIGN_UP_OPEN", True)
 API_KEY_PEPPER = env_secret("API_KEY_PEPPER", SECRET_KEY)
 
@@ -299,6 +366,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Models, deployments, usage and statements of one team. Send `Authorization: Bearer mp_...`.",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "LicenceUse": "catalog.licensing.policy.Use",
+        "LicenceVerdict": "catalog.licensing.policy.Verdict",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "portal.schema.add_gateway_routes",

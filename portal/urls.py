@@ -1,10 +1,14 @@
 """The site: one include() per app, the admin, and the management API under /api/v1/."""
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from portal import health, views
+
+# One door: the admin's own form would ask for no second factor and count no failures.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -20,6 +24,7 @@ urlpatterns = [
     path("playground/", include("playground.urls")),
     path("billing/", include("billing.urls")),
     path("", include("gateway.urls")),
+    path("api/v1/", include("accounts.api_urls")),
     path("api/v1/", include("gateway.api_urls")),
     path("api/v1/", include("catalog.api_urls")),
     path("api/v1/", include("catalog.uploads.api_urls")),

@@ -217,13 +217,13 @@ def _draft(team: Team, name: str, actor: str) -> Draft:
 
 
 def _check_quota(team: Team, more: int) -> None:
-    quota = settings.WEIGHTS_TEAM_QUOTA
+    quota = storing.most_bytes(team)
     held = Upload.objects.of(team).held_bytes() + storing.stored_bytes(team)
-    if quota and held + more > quota:
+    if quota is not None and held + more > quota:
         raise Refused(
             413,
             f"The team may keep {quota} bytes of weights and has {held}; this file would make it {held + more}."
-            " Delete weights or uploads that are not needed, or ask the operator for more.",
+            " Delete weights or uploads that are not needed, or ask the portal's administrators for more.",
         )
 
 

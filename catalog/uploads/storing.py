@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from accounts import audit
-from accounts.models import Team
+from accounts import audit, quotas
+from accounts.models import Quota, Team
 from catalog import facts, keeping, offers, versions
 from catalog import store as disk
 from catalog.lifecycle import Reason, Status
@@ -57,6 +58,17 @@ def stored_bytes(team: Team) -> int:
     whole, part = Sum("size_bytes", filter=~Q(status=Status.FAILED)), Sum("bytes_done", filter=Q(status=Status.FAILED))
     sums = kept.aggregate(whole=whole, part=part)
     return int(sums["whole"] or 0) + int(sums["part"] or 0)
+
+
+def most_bytes(team: Team) -> int | None:
+    """What the team may keep in weights and uploads together: its own quota, else every team's; None: no limit."""
+    found = quotas.most(team, Quota.What.STORAGE)
+    return found if found is not None else settings.WEIGHTS_TEAM_QUOTA or None
+
+
+def used(team: Team) -> quotas.Uses:
+    """For the team's page."""
+    return {(Quota.What.STORAGE, ""): Upload.objects.of(team).held_bytes() + stored_bytes(team)}
 
 
 def _rows(draft: Draft, contents: Contents, *, base: Weights | None, path: str, sha256: str, size: int) -> Weights:

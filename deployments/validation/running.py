@@ -11,8 +11,8 @@ from uuid import UUID
 from django.db.models import F
 from django.utils import timezone
 
-from accounts import keys, sealing
-from accounts.models import ApiKey
+from accounts import audit, keys, sealing
+from accounts.models import ApiKey, Scope
 from deployments import news, operations
 from deployments.lifecycle import SERVING, Status
 from deployments.models import Deployment, Replica
@@ -72,6 +72,7 @@ def finish(run: ValidationRun, status: str, ended: Ended = Ended.NONE, detail: s
 
 def call_off(run: ValidationRun, *, actor: str) -> None:
     finish(run, ValidationRun.Status.ENDED, Ended.CALLED_OFF, f"By {actor}.")
+    audit.record(run.deployment.team, actor=actor, verb="called off a validation of", subject=str(run.deployment))
 
 
 @dataclass(slots=True)
@@ -129,7 +130,8 @@ def _key(run: ValidationRun) -> str:
     """The run's own: made at its first call, gone at its end, and with no use after its deadline."""
     if not run.sealed_key:
         name = f"validation of {run.deployment.name}"[:80]
-        row, text = keys.issue(run.team, name=name, expires_at=run.deadline_at + timedelta(minutes=1))
+        until = run.deadline_at + timedelta(minutes=1)
+        row, text = keys.issue(run.team, name=name, expires_at=until, scopes=[Scope.MODELS])
         run.key_id, run.sealed_key = row.pk, sealing.seal(text)
         ValidationRun.objects.filter(pk=run.pk).update(key_id=run.key_id, sealed_key=run.sealed_key)
     return sealing.unseal(run.sealed_key)

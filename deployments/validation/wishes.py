@@ -125,6 +125,8 @@ def validate(
                 created_by=actor,
             )
             work.ring(run)
+            if trigger == ValidationRun.Trigger.DEMAND:
+                audit.record(deployment.team, actor=actor, verb="validated", subject=deployment.endpoint_model)
     except IntegrityError as error:
         raise NotNow(f"{deployment.endpoint_model} is being asked already: wait for that report.") from error
     return run

@@ -78,7 +78,7 @@ def test_every_page_asks_to_sign_in_first(client: Client, path: str) -> None:
 def test_a_key_is_kept_as_an_hmac_and_shown_once(client: Client) -> None:
     membership = MembershipFactory()
     client.force_login(membership.user)
-    shown = client.post("/keys/", {"name": "laptop"})
+    shown = client.post("/keys/", {"name": "laptop", "scopes": "models"})
     text = re.search(r"mp_[A-Za-z0-9]{8}_[A-Za-z0-9]{40}", shown.content.decode())
     assert text
     row = ApiKey.objects.get()
@@ -108,7 +108,7 @@ def test_another_teams_key_is_not_found(client: Client) -> None:
 def test_some_roles_may_look_at_keys_but_not_make_them(client: Client, role: Role) -> None:
     client.force_login(MembershipFactory(role=role).user)
     assert client.get("/keys/").status_code == 200
-    assert client.post("/keys/", {"name": "x"}).status_code == 403
+    assert client.post("/keys/", {"name": "x", "scopes": "models"}).status_code == 403
     assert not ApiKey.objects.exists()
 
 

@@ -3,10 +3,10 @@
 import pytest
 from django.test import Client
 
-from accounts import audit, keys
+from accounts import audit, keys, quotas
 from accounts.models import Membership, User
 
-MODELS = ["user", "team", "membership", "apikey", "auditevent"]
+MODELS = ["user", "team", "membership", "invitation", "quota", "apikey", "auditevent"]
 
 
 @pytest.fixture
@@ -53,3 +53,31 @@ def test_nothing_there_is_made_or_deleted_by_hand(admin: Client, owner: Membersh
 
 def test_an_owner_is_no_administrator(browser: Client) -> None:
     assert browser.get("/admin/accounts/user/").status_code == 302
+
+
+OTHERS = ["billing/price", "billing/pricedraft", "catalog/provider", "catalog/model", "catalog/offer"]
+OTHERS += ["catalog/hardware", "catalog/licence", "gateway/alias", "gateway/limits"]
+
+
+@pytest.mark.parametrize("model", OTHERS)
+def test_every_list_can_be_searched(admin: Client, model: str) -> None:
+    page = admin.get(f"/admin/{model}/?q=nothing")
+    assert page.status_code == 200
+    assert 'name="q"' in page.content.decode()
+
+
+def test_second_factors_and_sign_on_secrets_are_not_listed(admin: Client) -> None:
+    for path in (
+        "mfa/authenticator",
+        "socialaccount/socialtoken",
+        "socialaccount/socialapp",
+        "usersessions/usersession",
+    ):
+        assert admin.get(f"/admin/{path}/").status_code == 404
+
+
+def test_a_quota_is_set_there(admin: Client, owner: Membership) -> None:
+    fields = {"team": owner.team.pk, "what": "keys", "of": "", "most": "3"}
+    assert admin.post("/admin/accounts/quota/add/", fields).status_code == 302
+    assert quotas.most(owner.team, "keys") == 3
+    assert admin.post("/admin/accounts/quota/add/", fields | {"of": "gpu"}).status_code == 200

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -14,7 +15,7 @@ from tests.factories.accounts import MembershipFactory, TeamFactory
 
 
 def test_a_new_key_is_shown_in_its_own_answer_and_never_again(browser: Client, owner: Membership) -> None:
-    answer = browser.post("/keys/", {"name": "laptop"})
+    answer = browser.post("/keys/", {"name": "laptop", "scopes": "models"})
     (text,) = set(keys.SHAPE.findall(unescape(answer.content.decode())))
     assert "no-store" in answer["Cache-Control"]
     found = keys.look_up(text)
@@ -29,13 +30,26 @@ def test_a_new_key_is_shown_in_its_own_answer_and_never_again(browser: Client, o
 def test_a_key_with_a_last_day_works_until_its_end_in_the_team_s_zone(browser: Client, owner: Membership) -> None:
     owner.team.time_zone = "Asia/Tokyo"
     owner.team.save()
-    browser.post("/keys/", {"name": "ci", "last_day": "2099-03-04"})
+    browser.post("/keys/", {"name": "ci", "scopes": "models", "last_day": "2099-03-04"})
     assert owner.team.api_keys.get().expires_at == datetime(2099, 3, 4, 14, 59, 59, 999_999, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("fields", [{"name": ""}, {"name": "x", "last_day": "2020-01-01"}, {"name": "a\x00b"}])
-def test_a_key_that_is_not_right_is_not_made(browser: Client, owner: Membership, fields: dict[str, str]) -> None:
-    assert browser.post("/keys/", fields).status_code == 400
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"last_day": "2020-01-01"},
+        {"last_day": "9999-12-31"},
+        {"name": "a\x00b"},
+        {"scopes": []},
+        {"scopes": "everything"},
+        {"lasts": "1000"},
+        {"tag": "a\x07b"},
+        {"tag": "x" * 65},
+    ],
+)
+def test_a_key_that_is_not_right_is_not_made(browser: Client, owner: Membership, fields: dict[str, Any]) -> None:
+    assert browser.post("/keys/", {"name": "x", "scopes": "models"} | fields).status_code == 400
     assert not owner.team.api_keys.exists()
 
 
@@ -71,7 +85,7 @@ def test_who_may_only_look_sees_the_list_and_why(client: Client, db: None, role:
     assert row.prefix in page
     assert f"Your role in this team, {role.value}, may look at keys" in page
     assert "Make key" not in page
-    assert client.post("/keys/", {"name": "x"}).status_code == 403
+    assert client.post("/keys/", {"name": "x", "scopes": "models"}).status_code == 403
     assert client.post(f"/keys/{row.pk}/revoke/").status_code == 403
     assert keys.look_up(text)
 
@@ -80,7 +94,7 @@ def test_who_may_only_look_sees_the_list_and_why(client: Client, db: None, role:
 def test_who_builds_may_make_keys(client: Client, db: None, role: Role) -> None:
     membership = MembershipFactory(role=role)
     client.force_login(membership.user)
-    assert client.post("/keys/", {"name": "x"}).status_code == 200
+    assert client.post("/keys/", {"name": "x", "scopes": "models"}).status_code == 200
     assert membership.team.api_keys.count() == 1
 
 

@@ -1,9 +1,11 @@
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from accounts import audit, keys
-from accounts.models import Team
+from accounts.models import Scope, Team
 
 
 class Command(BaseCommand):
@@ -13,6 +15,14 @@ class Command(BaseCommand):
         parser.add_argument("--team", required=True, metavar="SLUG", help="the team that pays for its calls")
         parser.add_argument("--name", required=True, help="what the key is for, as the team will read it")
         parser.add_argument("--tag", default="", help="label of its calls that send no x-modelport-tag")
+
+        parser.add_argument(
+            "--scope",
+            action="append",
+            choices=Scope.values,
+            help="what it may be used for; all if none",
+        )
+        parser.add_argument("--days", type=int, default=0, help="how long it works; for ever if not given")
 
     def handle(self, *args: Any, **options: Any) -> None:
         team = Team.objects.filter(slug=options["team"]).first()
@@ -25,6 +35,9 @@ class Command(BaseCommand):
         tag = options["tag"].strip()
         if not keys.is_tag(tag):
             raise CommandError(f"--tag takes at most {keys.LONGEST_TAG} characters that can be printed")
-        row, text = keys.issue(team, name=name, tag=tag)
+        if options["days"] < 0:
+            raise CommandError("--days takes a number from 1 on")
+        expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
+        row, text = keys.issue(team, name=name, tag=tag, scopes=options["scope"], expires_at=expires_at)
         audit.record(team, actor="portal", verb="issued a key", subject=row.prefix)
         self.stdout.write(text)
