@@ -61,6 +61,11 @@ def fitting(size_bytes: int) -> QuerySet[Hardware]:
     return Hardware.objects.filter(memory_gib__gte=size_bytes * SPARE / GIB)
 
 
+def fits(size_bytes: int, hardware: Hardware) -> bool:
+    """The same for one; weights whose size is not known yet fit wherever they are offered."""
+    return hardware.memory_gib >= size_bytes * SPARE / GIB
+
+
 def offer(weights: Weights) -> Offer | None:
     """From now on deploying the model starts these weights, an adapter's on its base; None if no engine takes them."""
     engine = ENGINES.get(weights.format)

@@ -214,6 +214,9 @@ IMPORT_STALLED_S = env_int("IMPORT_STALLED_S", 180)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
 
+# Who knows what a team runs of a model: a module with the functions that catalog.standing asks.
+LIBRARY_STANDING = "deployments.per_model"
+
 # --- billing ----------------------------------------------------------------------------------------------------
 # Who writes the invoices, and the provider's name in FOCUS files.
 INVOICE_ISSUER = env_str("INVOICE_ISSUER", "Modelport")
