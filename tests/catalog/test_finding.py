@@ -14,15 +14,16 @@ from billing import pricing
 from catalog import finding, shelf
 from catalog.finding import Found
 from catalog.models import Model, Provider
+from tests.factories import libraries
 from tests.factories.accounts import MembershipFactory, TeamFactory
-from tests.factories.catalog import load_starter, model
+from tests.factories.catalog import model
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def team(db: None) -> Team:
-    load_starter()
+    libraries.make()
     return TeamFactory()
 
 
