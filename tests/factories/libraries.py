@@ -19,7 +19,8 @@ FLAVOURS = ("Instruct", "Thinking", "Coder", "Vision", "Chat", "Math", "Long", "
 
 
 def make(count: int | None = None, *, seen: int = 97) -> list[Model]:
-    """`count` models (all of the starter catalog's by default), every `seen`th with weights that can be deployed."""
+    """`count` models (all of the starter catalog's by default), every `seen`th with weights that can be deployed. Those
+    that are there already stay as they are."""
     said = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in ("licences", "providers", "models")}
     machines = json.loads((FOLDER / "hardware.json").read_text())
     Licence.objects.bulk_create([Licence(**row) for row in said["licences"]], ignore_conflicts=True)
@@ -29,7 +30,8 @@ def make(count: int | None = None, *, seen: int = 97) -> list[Model]:
     ]
     hardware = Hardware.objects.bulk_create([Hardware(**row) for row in machines], ignore_conflicts=True)
     Team.objects.get_or_create(is_platform=True, defaults={"slug": "platform", "name": "Modelport platform"})
-    rows = list(_rows(said["models"], count or len(said["models"])))
+    there = set(Model.objects.values_list("slug", flat=True))
+    rows = [row for row in _rows(said["models"], count or len(said["models"])) if row["slug"] not in there]
     models = Model.objects.bulk_create([_model(row) for row in rows], batch_size=1000)
     pairs = list(zip(models, rows, strict=True))
     Offer.objects.bulk_create(
