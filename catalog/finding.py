@@ -4,7 +4,6 @@ Words are looked up by PostgreSQL's full text, each as the beginning of one; wha
 threes of letters that it shares with names, so that "smolm2" finds SmolLM2. Both in columns of the model's own table.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -187,11 +186,11 @@ def _ordered(here: Shelf, found: int, ranks: Mapping[int, float] | None, search:
     numbers = here.numbers(found, sort=search.sort)
     if ranks is None or search.sort != "relevance":
         return numbers
-    sought = " ".join(_words(search.q))
+    sought = shelf.words(search.q)
 
     def worth(number: int) -> tuple[bool, bool, float]:
         """The name itself, then what begins so, then as PostgreSQL ranks them; `numbers` decides between equals."""
-        names = " ".join(_words(here.items[number].name)), " ".join(_words(here.items[number].slug))
+        names = here.names[number]
         return sought not in names, not any(name.startswith(sought) for name in names), -round(ranks[number], 3)
 
     return sorted(numbers, key=worth)
@@ -207,7 +206,7 @@ def _set_of(numbers: Mapping[int, float]) -> int:
 def _ranked(here: Shelf, team: Team, q: str) -> tuple[dict[int, float] | None, bool, list[int]]:
     """Number -> rank of what has the words, else of what is near to them, and whether it is only near; None: no word
     was asked for. Last the nearest of all, where nothing is near enough."""
-    words = _words(q)[:MOST_WORDS]
+    words = shelf.words(q).split()[:MOST_WORDS]
     if not words:
         return (None if not q else {}), False, []
     if exact := _numbered(here, _with_words(here, team, words)):
@@ -221,11 +220,6 @@ def _ranked(here: Shelf, team: Team, q: str) -> tuple[dict[int, float] | None, b
 
 def _numbered(here: Shelf, rows: list[tuple[str, float]]) -> dict[int, float]:
     return {here.places[pk]: float(rank) for pk, rank in rows if pk in here.places}
-
-
-def _words(text: str) -> list[str]:
-    """As the database's catalog_words() parts them, but for words that it parts once more."""
-    return [word for word in re.sub(r"[^\w.]+|_", " ", text.lower()).split() if word.strip(".")]
 
 
 def _with_words(here: Shelf, team: Team, words: list[str]) -> list[tuple[str, float]]:
@@ -248,7 +242,7 @@ def _licences(here: Shelf, word: str) -> list[str]:
     return [
         slug
         for slug in here.bits.get("licence", {})
-        if any(one.startswith(word) for one in _words(f"{slug} {here.labels[slug]}"))
+        if any(one.startswith(word) for one in shelf.words(f"{slug} {here.labels[slug]}").split())
     ]
 
 

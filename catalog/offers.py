@@ -41,6 +41,8 @@ def hosted_routes() -> list[HostedRoute]:
 
 def deployable_offer(model: Model) -> Offer | None:
     """The offer with weights that are on this portal, if there is one."""
+    if "offers" in getattr(model, "_prefetched_objects_cache", {}):
+        return next((one for one in model.offers.all() if one.path == Offer.Path.DEPLOYABLE), None)
     return model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
 
 

@@ -5,6 +5,7 @@ price that was known before comes into force. Sets of models are the bits of an 
 all facets are some hundred ANDs, and take less than a millisecond.
 """
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -64,12 +65,14 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """`bits[facet][value]`: the models that have it; bit n is items[n]. `labels` tells values of licences and hardware
-    as people know them. `orders[sort]` are all numbers in that order, `places` finds one by its id as text."""
+    as people know them. `orders[sort]` are all numbers in that order, `places` finds one by its id as text. `names` are
+    each one's name and slug as searches part them."""
 
     stamp: Stamp
     good_until: datetime | None
     items: tuple[Item, ...]
     places: dict[str, int]
+    names: tuple[tuple[str, str], ...]
     bits: dict[str, dict[str, int]]
     labels: dict[str, str]
     orders: dict[str, tuple[int, ...]]
@@ -84,6 +87,11 @@ class Shelf:
         """Which they are, in that order."""
         flags = f"{some:b}"[::-1]
         return [number for number in self.orders[sort] if number < len(flags) and flags[number] == "1"]
+
+
+def words(text: str) -> str:
+    """As the database's catalog_words() parts them, but for words that it parts once more."""
+    return " ".join(word for word in re.sub(r"[^\w.]+|_", " ", text.lower()).split() if word.strip("."))
 
 
 def current() -> Shelf:
@@ -138,6 +146,7 @@ def _read(stamp: Stamp, now: datetime) -> Shelf:
         stamp=stamp,
         good_until=pricing.next_change(after=now),
         items=tuple(items),
+        names=tuple((words(item.name), words(item.slug)) for item in items),
         places={str(item.pk): number for number, item in enumerate(items)},
         bits={facet: dict(values) for facet, values in bits.items()},
         labels={model.licence_id: str(model.licence) for model in models} | {one.slug: one.name for one in machines},
