@@ -50,8 +50,8 @@ def _memberships(request: HttpRequest) -> list[Membership]:
     """The user's, the oldest first; asked once for a request, for its view and for every page's menu of teams."""
     kept: tuple[object, list[Membership]] | None = getattr(request, "_memberships", None)
     if kept is None or kept[0] != request.user.pk:
-        rows = Membership.objects.filter(user_id=request.user.pk).select_related("team").order_by("created_at", "pk")
-        kept = (request.user.pk, list(rows))
+        rows = Membership.objects.filter(user=request.user).select_related("team")  # type: ignore[misc]
+        kept = (request.user.pk, list(rows.order_by("created_at", "pk")))
         request._memberships = kept  # type: ignore[attr-defined]
     return kept[1]
 
