@@ -55,11 +55,19 @@ def chosen_membership(request: HttpRequest) -> Membership | None:
     """As current_membership(), for the pages that lead to a second factor: it opens nothing of the team."""
     if not request.user.is_authenticated:
         return None
-    memberships = (
-        Membership.objects.filter(user=request.user).select_related("team", "user").order_by("created_at", "pk")
-    )
-    chosen = request.session.get(SESSION_KEY)
-    return (memberships.filter(team_id=chosen).first() if chosen else None) or memberships.first()
+    memberships = _memberships(request)
+    chosen = str(request.session.get(SESSION_KEY))
+    return next((one for one in memberships if str(one.team_id) == chosen), memberships[0] if memberships else None)
+
+
+def _memberships(request: HttpRequest) -> list[Membership]:
+    """The user's, the oldest first; asked once for a request, for its view and for every page's menu of teams."""
+    kept: tuple[object, list[Membership]] | None = getattr(request, "_memberships", None)
+    if kept is None or kept[0] != request.user.pk:
+        rows = Membership.objects.filter(user=request.user).select_related("team", "user")  # type: ignore[misc]
+        kept = (request.user.pk, list(rows.order_by("created_at", "pk")))
+        request._memberships = kept  # type: ignore[attr-defined]
+    return kept[1]
 
 
 def membership_now(request: HttpRequest) -> Membership | None:
@@ -82,5 +90,5 @@ def team_context(request: HttpRequest) -> dict[str, Any]:
     return {
         "team": membership.team if membership else None,
         "membership": membership,
-        "teams": Team.objects.filter(memberships__user=request.user).order_by("name"),
+        "teams": sorted((one.team for one in _memberships(request)), key=lambda team: team.name),
     }

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
 
+from django.db.models import Min
 from django.utils import timezone
 
 from billing import rating
@@ -86,6 +87,11 @@ def in_force(skus: Iterable[str], *, at: datetime | None = None) -> dict[str, di
     for price in latest:
         found.setdefault(price.sku, {})[price.meter] = price
     return found
+
+
+def next_change(*, after: datetime) -> datetime | None:
+    """When the next price that is known already comes into force; until then in_force() answers the same."""
+    return Price.objects.filter(valid_from__gt=after).aggregate(first=Min("valid_from"))["first"]
 
 
 def set_price(

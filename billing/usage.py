@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import connection
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Max, Q, QuerySet, Sum
 from django.utils import timezone
 
 from accounts.models import Team
@@ -79,6 +79,50 @@ def of_deployment(
         for name in since:
             found[name][row["meter"]] = Metered(row[f"{name}_amount"], row[f"{name}_quantity"])
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one key used of a model, or the playground; where `api_key_name` is empty, a deployment's engines. USD."""
+
+    path: str
+    api_key_name: str
+    deployment_name: str
+    amount: Decimal
+    tokens_in: Decimal
+    tokens_out: Decimal
+    seconds: Decimal
+    last_at: datetime
+
+
+def of_model(team: Team, *, sku: str, model_name: str, since: datetime) -> list[Use]:
+    """Who used a model since then: hosted under its sku, in deployments under its name. The dearest first; credits,
+    which are about no model, are not in it. In one query."""
+    hosted, deployed = Q(path=UsagePath.HOSTED, sku=sku), Q(path=UsagePath.SERVERLESS, model_name=model_name)
+    rows = LedgerEntry.objects.filter(hosted | deployed, team=team, at__gte=since)
+    keys = ("path", "api_key_name", "deployment_name")
+    zero = Decimal(0)
+    sums = rows.order_by().values(*keys).annotate(
+        cost=Sum("amount", default=zero),
+        tokens_in=Sum("quantity", filter=Q(meter__startswith="tokens.input"), default=zero),
+        tokens_out=Sum("quantity", filter=Q(meter__startswith="tokens.output"), default=zero),
+        seconds=Sum("quantity", filter=Q(meter__startswith="compute."), default=zero),
+        last_at=Max("at"),
+    )  # fmt: skip
+    found = [
+        Use(
+            path=row["path"],
+            api_key_name=row["api_key_name"],
+            deployment_name=row["deployment_name"],
+            amount=row["cost"],
+            tokens_in=row["tokens_in"],
+            tokens_out=row["tokens_out"],
+            seconds=row["seconds"],
+            last_at=row["last_at"],
+        )
+        for row in sums
+    ]
+    return sorted(found, key=lambda use: (-use.amount, use.api_key_name))
 
 
 BUSY = """

@@ -10,10 +10,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.drf import Pages, team_of
-from catalog import library
+from catalog import finding, library, shelf
 from catalog.library import Entry, Quote
 
-FILTERS = ("q", "path", "openness", "licence", "commercial", "publisher", "modality", "context")
+FILTERS = [
+    OpenApiParameter("q", str, description="Words, or their beginnings; where none has them, names that are near."),
+    *(
+        OpenApiParameter(name, str, many=True, enum=list(finding.LABELS[name]) if name in finding.LABELS else None)
+        for name in finding.FACETS
+    ),
+    OpenApiParameter("sort", str, enum=shelf.SORTS),
+]
 
 
 class PriceSerializer(serializers.Serializer[Any]):
@@ -50,13 +57,17 @@ class ModelSerializer(serializers.Serializer[Any]):
 
 
 class ModelList(APIView):
-    @extend_schema(responses=ModelSerializer(many=True), parameters=[OpenApiParameter(name, str) for name in FILTERS])
+    """The library's own search: within a facet any of the values fits (of `modality` all must), across them all."""
+
+    @extend_schema(responses=ModelSerializer(many=True), parameters=FILTERS)
     def get(self, request: Request) -> Response:
-        asked = {name: request.query_params.getlist(name) for name in FILTERS if request.query_params.get(name)}
-        found = library.search(library.visible_to(team_of(request)), asked)
+        team = team_of(request)
+        found = finding.find(team, finding.asked(dict(request.query_params.lists())))
         pages = Pages()
-        rows = pages.paginate_queryset(found, request, view=self) or []
-        return pages.get_paginated_response([as_json(entry) for entry in library.entries(rows)])
+        slugs = [found.shelf.items[number].slug for number in _page(pages, found.numbers, request)]
+        rows = {model.slug: model for model in library.visible_to(team).filter(slug__in=slugs)}
+        entries = library.entries(rows[slug] for slug in slugs if slug in rows)
+        return pages.get_paginated_response([as_json(entry) for entry in entries])
 
 
 class ModelDetail(APIView):
@@ -64,6 +75,11 @@ class ModelDetail(APIView):
     def get(self, request: Request, slug: str) -> Response:
         model = get_object_or_404(library.visible_to(team_of(request)), slug=slug)
         return Response(as_json(library.entries([model])[0]))
+
+
+def _page(pages: Pages, numbers: list[int], request: Request) -> list[int]:
+    """Of a list, as of rows of the database."""
+    return pages.paginate_queryset(numbers, request) or []  # type: ignore[type-var,arg-type]
 
 
 def as_json(entry: Entry) -> dict[str, Any]:

@@ -1,20 +1,17 @@
-"""The library's questions: which models fit a search and its facets, with prices and reasons for both paths."""
+"""A model as its card, its page and the API show it: with prices and reasons for both paths."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 
 from accounts.models import Team
 from billing import pricing
 from billing.meters import METERS
 from billing.models import Price
-from catalog import advisor
+from catalog import advisor, offers
 from catalog.models import Hardware, Model, Offer
-
-LONG_CONTEXT = 128_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,53 +49,30 @@ class Entry:
         return next((quote for quote in self.token_prices if quote.meter == "tokens.output"), None)
 
     @property
+    def cheapest(self) -> tuple[Hardware, Quote] | None:
+        """Of the hardware that it fits on and that has a price; what this portal offers before what it only knows."""
+        weights = self.deployable_offer.weights if self.deployable_offer else None
+        fitting = [
+            (machine, quote)
+            for machine, quote in self.hardware
+            if quote and weights and offers.fits(weights.size_bytes, machine)
+        ]
+        return min(fitting, key=lambda one: (not one[0].backend, one[1].amount), default=None)
+
+    @property
     def cheapest_hour(self) -> Quote | None:
-        return min((quote for _, quote in self.hardware if quote), key=lambda quote: quote.amount, default=None)
+        return self.cheapest[1] if self.cheapest else None
 
 
 def visible_to(team: Team) -> QuerySet[Model]:
     """The starter catalog's models and the team's own."""
-    offers = Offer.objects.select_related("provider", "weights").prefetch_related("hardware")
-    return (
-        Model.objects.filter(Q(team=None) | Q(team=team))
-        .select_related("licence")
-        .prefetch_related(Prefetch("offers", offers))
-    )
+    return of_all_teams().filter(Q(team=None) | Q(team=team))
 
 
-def search(models: QuerySet[Model], asked: Mapping[str, list[str]]) -> QuerySet[Model]:
-    """Narrow by `q` and by the facets; within a facet any value fits, across facets all must."""
-    for word in " ".join(asked.get("q", [])).split()[:8]:
-        models = models.filter(
-            Q(name__icontains=word)
-            | Q(slug__icontains=word)
-            | Q(publisher__icontains=word)
-            | Q(licence__name__icontains=word)
-            | Q(licence__spdx_id__icontains=word)
-        )
-    if paths := asked.get("path"):
-        wanted = Q()
-        if "hosted" in paths:
-            wanted |= Q(offers__path=Offer.Path.HOSTED)
-        if "deployable" in paths:
-            wanted |= ~Q(openness=Model.Openness.CLOSED)
-        if "here" in paths:
-            wanted |= Q(offers__path=Offer.Path.DEPLOYABLE)
-        models = models.filter(wanted)
-    if values := asked.get("openness"):
-        models = models.filter(openness__in=values)
-    if values := asked.get("licence"):
-        models = models.filter(licence__in=values)
-    if "yes" in asked.get("commercial", []):
-        models = models.filter(licence__commercial_use=True)
-    if values := asked.get("publisher"):
-        models = models.filter(publisher__in=values)
-    if values := asked.get("modality"):
-        models = models.filter(modalities__contains=values)
-    if "long" in asked.get("context", []):
-        models = models.filter(context_tokens__gte=LONG_CONTEXT)
-    here = Exists(Offer.objects.filter(model=OuterRef("pk"), path=Offer.Path.DEPLOYABLE))
-    return models.distinct().annotate(here=here).order_by("-here", "name")
+def of_all_teams() -> QuerySet[Model]:
+    """For catalog.shelf, which tells them apart itself."""
+    ways = Offer.objects.select_related("provider", "weights").prefetch_related("hardware")
+    return Model.objects.select_related("licence").prefetch_related(Prefetch("offers", ways))
 
 
 def entries(models: Iterable[Model]) -> list[Entry]:
@@ -109,36 +83,9 @@ def entries(models: Iterable[Model]) -> list[Entry]:
     return [_entry(model, prices) for model in found]
 
 
-def facets(models: QuerySet[Model]) -> dict[str, list[tuple[str, str, int]]]:
-    """facet -> (value, label, how many), over what the team can see."""
-    rows = list(models)
-    licences = Counter((row.licence_id, str(row.licence)) for row in rows if row.openness != Model.Openness.CLOSED)
-    publishers = Counter(row.publisher for row in rows)
-    hosted = sum(any(offer.path == Offer.Path.HOSTED for offer in row.offers.all()) for row in rows)
-    here = sum(any(offer.path == Offer.Path.DEPLOYABLE for offer in row.offers.all()) for row in rows)
-    opened = sum(row.openness != Model.Openness.CLOSED for row in rows)
-    return {
-        "path": [
-            ("hosted", "Hosted API", hosted),
-            ("deployable", "Open to deploy", opened),
-            ("here", "Ready to deploy here", here),
-        ],
-        "openness": [
-            (value, label, count)
-            for value, label in Model.Openness.choices
-            if (count := sum(row.openness == value for row in rows))
-        ],
-        "commercial": [("yes", "Commercial use", sum(row.licence.commercial_use is True for row in rows))],
-        "licence": [(slug, name, count) for (slug, name), count in licences.most_common()],
-        "publisher": [(name, name, count) for name, count in publishers.most_common()],
-        "modality": [("image", "Reads images", sum("image" in row.modalities for row in rows))],
-        "context": [("long", "128 k and more", sum((row.context_tokens or 0) >= LONG_CONTEXT for row in rows))],
-    }  # fmt: skip
-
-
 def _entry(model: Model, prices: Mapping[str, Mapping[str, Price]]) -> Entry:
-    offers = {offer.path: offer for offer in model.offers.all()}
-    hosted, deployable = offers.get(Offer.Path.HOSTED), offers.get(Offer.Path.DEPLOYABLE)
+    ways = {offer.path: offer for offer in model.offers.all()}
+    hosted, deployable = ways.get(Offer.Path.HOSTED), ways.get(Offer.Path.DEPLOYABLE)
     machines = tuple(deployable.hardware.all()) if deployable else ()
     facts = advisor.Facts(
         openness=model.openness,

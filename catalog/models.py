@@ -5,6 +5,7 @@ import uuid
 from django.core.validators import RegexValidator
 from django.db import models, transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Team
@@ -88,6 +89,9 @@ class Hardware(models.Model):
 
 
 class Model(models.Model):
+    """What people start from. The table has two columns more, which PostgreSQL fills in and catalog.finding reads:
+    `search`, its words, and `trigrams`, the threes of letters in its names."""
+
     class Openness(models.TextChoices):
         CLOSED = "closed", "Closed weights"
         OPEN_WEIGHT = "open-weight", "Open weights"
@@ -106,6 +110,7 @@ class Model(models.Model):
     homepage = models.URLField(blank=True)
     source = models.CharField(max_length=200, help_text="Where this row was read.")
     source_date = models.DateField()
+    listed_at = models.DateTimeField(default=timezone.now, help_text="When it came into this library.")
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -345,3 +350,13 @@ class Measurement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} on {self.hardware_id}, {self.callers} callers"
+
+
+class Change(models.Model):
+    """A row for each statement that changed what the library shows, written by the database's own triggers, so that a
+    process that keeps the library in memory (catalog.shelf) learns of every change with the commit that made it."""
+
+    at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S}"

@@ -44,6 +44,8 @@ def hosted_routes() -> list[HostedRoute]:
 
 def deployable_offer(model: Model) -> Offer | None:
     """The offer with weights that are on this portal, if there is one."""
+    if "offers" in getattr(model, "_prefetched_objects_cache", {}):
+        return next((one for one in model.offers.all() if one.path == Offer.Path.DEPLOYABLE), None)
     return model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
 
 
@@ -62,6 +64,11 @@ def offer_newest(model: Model) -> None:
 def fitting(size_bytes: int) -> QuerySet[Hardware]:
     """The hardware whose memory such weights fit into, with what an engine needs beside them."""
     return Hardware.objects.filter(memory_gib__gte=size_bytes * SPARE / GIB)
+
+
+def fits(size_bytes: int, hardware: Hardware) -> bool:
+    """The same for one; weights whose size is not known yet fit wherever they are offered."""
+    return hardware.memory_gib >= size_bytes * SPARE / GIB
 
 
 def offer(weights: Weights) -> Offer | None:

@@ -170,9 +170,10 @@ class List:
     eyes: Eyes
     most_over: int = overviews.MOST_OVER
     sent: str = ""
+    page: int = 1
 
     def frame(self, seat: Seat) -> Frame:
-        overview = overviews.of(self.eyes.team, most_over=self.most_over)
+        overview = overviews.of(self.eyes.team, most_over=self.most_over, page=self.page)
         seat.watches = {str(one.report.row.pk) for one in overview.rows if not one.report.is_over}
         html = self.part(overview)
         if _digest_in(html) == self.sent:

@@ -38,7 +38,7 @@ SIGNED_OUT = "You are signed out. Sign in again."
 @team_required
 def deployment_list(request: TeamRequest) -> HttpResponse:
     page = _list(request, request.membership)
-    found = overview.of(request.team, most_over=page.most_over)
+    found = overview.of(request.team, most_over=page.most_over, page=page.page)
     part = page.part(found)
     if _is_poll(request):
         return HttpResponse(part)
@@ -203,7 +203,9 @@ def _asked(watched: Any) -> Any:
 
 def _list(request: HttpRequest, membership: Membership) -> List:
     most = ALL if request.GET.get("over") == "all" else overview.MOST_OVER
-    return List(_eyes(request, membership), most, request.GET.get("seen", "").removeprefix("rows:"))
+    number = request.GET.get("page", "")
+    page = int(number) if number.isdecimal() and len(number) < 6 else 1
+    return List(_eyes(request, membership), most, request.GET.get("seen", "").removeprefix("rows:"), page)
 
 
 def _eyes(request: HttpRequest, membership: Membership) -> Eyes:

@@ -12,12 +12,14 @@ from django.utils.safestring import SafeString
 from accounts.models import Team
 from billing import periods
 from deployments import charts, status, tallies
-from deployments.models import Replica
+from deployments.lifecycle import SETTLED
+from deployments.models import Deployment, Replica
 from deployments.status import Report
 
 HOUR = timedelta(hours=1)
 BINS = 30
 MOST_OVER = 10
+PAGE_SIZE = 50
 
 # Each life of a name has its own costs: from its birth to the next one's.
 TODAY = """
@@ -53,22 +55,30 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Those that are not over, and the last that are; `more` others are over, too."""
+    """A page of those that are not over, and of the last that are; `more` others are over, too. `count`: all of them
+    that are not."""
 
     rows: list[Row]
     more: int
+    count: int
+    page: int = 1
+    pages: int = 1
 
 
-def of(team: Team, *, most_over: int = MOST_OVER) -> Overview:
-    reports = status.standing(team)
-    live = [report for report in reports if not report.is_over]
-    over = [report for report in reports if report.is_over]
-    shown = live + over[:most_over]
+def of(team: Team, *, most_over: int = MOST_OVER, page: int = 1) -> Overview:
+    known = list(Deployment.objects.of(team).order_by("-created_at").values_list("pk", "status"))
+    going = [pk for pk, is_in in known if is_in not in SETTLED]
+    over = [pk for pk, is_in in known if is_in in SETTLED]
+    asked = going + over[:most_over]
+    pages = max(1, -(-len(asked) // PAGE_SIZE))
+    page = min(max(page, 1), pages)
+    shown = status.standing(team, asked[(page - 1) * PAGE_SIZE : page * PAGE_SIZE])
+    live = [report for report in shown if not report.is_over]
     now = timezone.now()
     calls = tallies.sparks([report.row.pk for report in live], since=now - HOUR, bins=BINS)
     today = _today(team, now) if shown else {}
     rows = [Row(report, today.get(report.row.pk, Decimal(0)), calls.get(report.row.pk, [0] * BINS)) for report in shown]
-    return Overview(rows, len(over) - len(over[:most_over]))
+    return Overview(rows, len(over) - len(over[:most_over]), len(going), page, pages)
 
 
 def _today(team: Team, now: datetime) -> dict[UUID, Decimal]:

@@ -1,8 +1,10 @@
 """What a deployment's page and the API say about it: one reading, used by both."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import UUID
 
 from django.db.models import DecimalField, OuterRef, Prefetch, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
@@ -85,9 +87,13 @@ def of_team(team: Team) -> list[Report]:
     return sorted(found, key=lambda report: report.is_over)
 
 
-def standing(team: Team) -> list[Report]:
-    """The same without what each has cost so far, which has to be summed up over all its life: that is 0 here."""
-    rows = Deployment.objects.of(team).select_related("team", "model", "hardware", "version", "next_version")
+def standing(team: Team, pks: Iterable[UUID]) -> list[Report]:
+    """The same of these, without what each has cost so far, which has to be summed up over all its life: 0 here."""
+    rows = (
+        Deployment.objects.of(team)
+        .filter(pk__in=list(pks))
+        .select_related("team", "model", "hardware", "version", "next_version")
+    )
     found = _reports(team, rows.prefetch_related(_live_replicas(), "version__adapters"), cost=Value(Decimal(0)))
     return sorted(found, key=lambda report: report.is_over)
 

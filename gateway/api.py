@@ -46,7 +46,7 @@ class AliasSerializer(serializers.Serializer[Any]):
 class AliasesView(APIView):
     @extend_schema(responses=AliasSerializer(many=True))
     def get(self, request: Request) -> Response:
-        rows = Alias.objects.filter(team=team_of(request)).prefetch_related("targets")
+        rows = Alias.objects.filter(team=team_of(request)).select_related("team").prefetch_related("targets")
         pages = Pages()
         page: list[Alias] | None = pages.paginate_queryset(rows, request, view=self)
         return pages.get_paginated_response([_shown(row) for row in page or []])

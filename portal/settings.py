@@ -92,7 +92,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "portal.static_files.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -258,7 +258,7 @@ WEIGHTS_TEAM_QUOTA = env_int("WEIGHTS_TEAM_QUOTA", 500 * 10**9)
 WEIGHTS_S3_PREFIX = env_str("WEIGHTS_S3_PREFIX")
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "portal.static_files.HashedStorage"},
 }
 if bucket_name := env_str("WEIGHTS_S3_BUCKET"):
     STORAGES["weights"] = {
@@ -280,6 +280,9 @@ IMPORTS_AT_ONCE = env_int("IMPORTS_AT_ONCE", 3)
 IMPORT_STALLED_S = env_int("IMPORT_STALLED_S", 180)
 # Providers may stand at private addresses and without TLS: a vLLM of one's own network, say.
 PRIVATE_PROVIDERS = env_bool("PRIVATE_PROVIDERS")
+
+# Who knows what a team runs of a model: a module with the functions that catalog.standing asks.
+LIBRARY_STANDING = "deployments.per_model"
 
 # --- billing ----------------------------------------------------------------------------------------------------
 # Who writes the invoices, and the provider's name in FOCUS files.

@@ -48,7 +48,7 @@ def find(team: Team, pk: UUID) -> Draft:
 
 def files(draft: Draft) -> list[Upload]:
     """Its files as they are now: those that came or are coming, and those that were refused."""
-    return list(draft.uploads.exclude(state=Upload.State.GONE))
+    return [row for row in draft.uploads.all() if row.state != Upload.State.GONE]
 
 
 def finish(draft: Draft, card: Card, *, actor: str) -> None:

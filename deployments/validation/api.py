@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
@@ -22,7 +23,7 @@ from deployments.errors import NameTaken, NotNow
 from deployments.models import Deployment
 from deployments.validation import reports, running, wishes
 from deployments.validation.cases import MOST_CASES, MOST_CHECKS, BadCase, Kind
-from deployments.validation.models import Every, PromptSet, Rule, ThroughputRun, ValidationPlan, ValidationRun
+from deployments.validation.models import Edition, Every, PromptSet, Rule, ThroughputRun, ValidationPlan, ValidationRun
 
 
 class Conflict(APIException):
@@ -141,7 +142,9 @@ class PromptSetList(APIView):
     @extend_schema(responses=PromptSetSerializer(many=True))
     def get(self, request: Request) -> Response:
         pages = Pages()
-        rows = pages.paginate_queryset(PromptSet.objects.of(team_of(request)), request, view=self)
+        newest = Edition.objects.order_by("prompt_set_id", "-number").distinct("prompt_set_id")
+        sets = PromptSet.objects.of(team_of(request)).prefetch_related(Prefetch("editions", newest))
+        rows = pages.paginate_queryset(sets, request, view=self)
         return pages.get_paginated_response([_set_json(row) for row in rows or []])
 
     @extend_schema(request=SetSchemaSerializer, responses={201: PromptSetSerializer})

@@ -44,7 +44,7 @@ class PromptSet(models.Model):
     @property
     def edition(self) -> "Edition":
         """The newest; a set is never without one."""
-        return self.editions.order_by("-number")[0]
+        return self.editions.all()[0]
 
 
 class Edition(models.Model):

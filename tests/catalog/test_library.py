@@ -80,8 +80,8 @@ def test_closed_weights_show_why_they_cannot_be_deployed(page: Client) -> None:
 def test_the_library_finds_by_words_and_facets(page: Client) -> None:
     assert page.get("/models/?q=smollm2").context["page"].paginator.count == 1
     assert page.get("/models/?q=anthropic+opus+4.7").context["page"].paginator.count == 1
-    assert page.get("/models/?path=here").context["page"].paginator.count == 1
-    assert "No model fits" in page.get("/models/?q=nothing-like-this").content.decode()
+    assert page.get("/models/?available=deploy").context["page"].paginator.count == 1
+    assert "No model has all of that" in page.get("/models/?q=nothing-like-this").content.decode()
     opened = page.get("/models/?openness=open-weight").context["page"].paginator.count
     assert opened == Model.objects.filter(openness="open-weight").count()
 
