@@ -1,4 +1,4 @@
-"""Every page in a browser, light and dark: axe-core finds nothing serious or critical, and nothing is wider than a phone."""
+"""Every page in a browser, light and dark: axe-core finds nothing serious, and nothing is wider than a phone."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
