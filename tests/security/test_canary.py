@@ -47,9 +47,10 @@ def test_no_secret_is_told(running_portal: RunningPortal) -> None:
         running_portal.password: "a password",
         spare: "a prompt",
     }
-    found = [
-        f"{told[secret]} in {place}" for place, text in _texts(running_portal) for secret in told if secret in text
-    ]
+    texts = list(_texts(running_portal))
+    named = {place for place, text in texts if "canary" in text}
+    assert {"the table accounts_apikey", "/keys/"} <= named, "what is no secret is found, so a secret would be"
+    found = [f"{told[secret]} in {place}" for place, text in texts for secret in told if secret in text]
     assert found == []
 
 
