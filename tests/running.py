@@ -75,13 +75,14 @@ class RunningPortal:
         self.stop()
         self.start()
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, typed: str = "") -> str:
         """What `manage.py ...` prints, run as the README says; an error is the test's error."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
             env=self.env(),
             check=False,
+            input=typed,
             capture_output=True,
             text=True,
         )
