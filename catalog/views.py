@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -17,7 +17,7 @@ from billing import usage
 from catalog import finding, library, measurements, snippets, standing
 from catalog.finding import Asked, Facet, Found
 from catalog.library import Entry
-from catalog.models import Model, Provider, Weights
+from catalog.models import Provider, Weights
 from catalog.standing import Running
 
 LOOKED = "looked_at_a_model"
@@ -103,7 +103,7 @@ def model_detail(request: TeamRequest, slug: str) -> HttpResponse:
     (entry,) = library.entries([model])
     tab = request.GET.get("tab", "overview")
     tab = tab if tab in TABS else "overview"
-    context = {"entry": entry, "model": model, "tab": tab, "tabs": TABS.items(), "advice_url": _advice(model)}
+    context = {"entry": entry, "model": model, "tab": tab, "tabs": TABS.items()}
     context |= {
         "overview": _overview, "use": _use, "versions": _versions, "licence": _licence, "usage": _usage
     }[tab](request, entry)  # fmt: skip
@@ -179,14 +179,6 @@ def _live_keys(team: Team) -> list[ApiKey]:
     now = timezone.now()
     rows = ApiKey.objects.filter(team=team, revoked_at=None).order_by("-created_at")[:50]
     return [key for key in rows if key.expires_at is None or key.expires_at > now]
-
-
-def _advice(model: Model) -> str:
-    """Where what each path costs at one's own volume is reckoned; empty where this portal has no such page."""
-    try:
-        return f"{reverse('advisor')}?{urlencode({'model': model.slug})}"
-    except NoReverseMatch:
-        return ""
 
 
 def _least(amounts: list[object]) -> object:
