@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.http import TeamRequest, team_required
 from billing.meters import METERS
-from catalog import library
+from catalog import finding, library
 from deployments.advice import amounts, asking, assumptions, figures, gathering, words
 from deployments.advice.asking import Answer
 from deployments.advice.assumptions import Assumption
@@ -51,7 +51,10 @@ def brief(request: TeamRequest) -> HttpResponse:
 
 def _choose(request: TeamRequest) -> HttpResponse:
     asked = "".join(filter(str.isprintable, request.GET.get("q", "")))
-    found = library.search(library.visible_to(request.team), {"q": [asked]})[:FOUND]
+    search = finding.find(request.team, finding.asked({"q": [asked]}))
+    slugs = [search.shelf.items[number].slug for number in search.numbers[:FOUND]]
+    rows = library.visible_to(request.team).in_bulk(slugs, field_name="slug")
+    found = [rows[slug] for slug in slugs if slug in rows]
     return render(request, "deployments/advisor_choose.html", {"q": asked, "models": found})
 
 
