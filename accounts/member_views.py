@@ -27,6 +27,8 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 @team_required
 def member_role(request: TeamRequest, pk: int) -> HttpResponse:
     member = get_object_or_404(request.team.memberships, pk=pk)
+    if request.membership.role not in MANAGERS:
+        return refused(request, "Only an owner or admin may change roles.")
     wanted = request.POST.get("role", "")
     if wanted not in Role.values:
         return team_page(request, problem="Choose one of the roles.", status=400)

@@ -1,6 +1,7 @@
 """Two teams that have one of each thing, and somebody in each role: what every route is tried with."""
 
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -12,12 +13,13 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from accounts import keys
-from accounts.models import Membership, Role, Team, User
+from accounts.models import Invitation, Membership, Role, Team, User
 from billing.models import Budget, Invoice
 from catalog.uploads.models import Draft, Upload
 from deployments.models import Deployment, PromptSet, Replica, ValidationRun
 from deployments.validation import wishes
 from gateway.models import Alias, AliasTarget, RequestRecord
+from playground.models import PromptVersion, SavedPrompt, SentAnswer
 from tests.factories.accounts import TeamFactory, UserFactory
 from tests.factories.billing import billed
 from tests.factories.deployments import own_weights, smollm2
@@ -72,7 +74,21 @@ def _fill(world: TeamWorld, key: Any, folder: Path) -> None:
     )  # fmt: skip
     budget = Budget.objects.create(team=team, usd=5)
     billed(team, {"tokens.input": 5}, started_at=datetime(2026, 10, 10, 12, tzinfo=UTC))
+    invitation = Invitation.objects.create(
+        team=team, email="new@example.com", role="viewer", digest=team.slug, expires_at=now + timedelta(days=7)
+    )
+    prompt = SavedPrompt.objects.create(team=team, author=None, name="hello", is_shared=True)
+    PromptVersion.objects.create(prompt=prompt, number=1, message="Hello.")
+    answer = SentAnswer.objects.create(
+        team=team, user=world.people["owner"], send_id=uuid.uuid4(), body_digest="-", state="done", heard_at=now
+    )
     world.ids = {
+        "member": Membership.objects.get(team=team, role="viewer").pk,
+        "invitation": invitation.pk,
+        "prompt": prompt.pk,
+        "number": 1,
+        "answer": answer.send_id,
+        "token": "a-token",
         "key": key.pk,
         "weights": weights.pk,
         "model": weights.model.slug,
@@ -142,7 +158,7 @@ class Route:
 
 
 # What a page can't be opened without.
-QUERIES = {"deploy-new": "?model=smollm2-135m-instruct"}
+QUERIES = dict.fromkeys(("deploy-new", "licence-agree"), "?model=smollm2-135m-instruct")
 ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
 # What <pk> is, by the part before it.
 KINDS = {
@@ -160,11 +176,15 @@ KINDS = {
     "models": "model",
     "measure": "model",
     "reconciliation": "reconciliation",
+    "members": "member",
+    "invitations": "invitation",
+    "prompts": "prompt",
+    "answers": "answer",
 }
 
 
 def _kind(argument: str, before: str) -> str:
-    return argument if argument in {"run", "month"} else KINDS[before]
+    return argument if argument in {"run", "month", "number", "token"} else KINDS[before]
 
 
 def methods(route: Route) -> list[str]:
