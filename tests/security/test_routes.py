@@ -34,8 +34,8 @@ STAFF = (NOBODY, NOBODY)
 PUBLIC = {"healthz", "readyz", "schema", "docs", "join", "join-link"}
 # One person's alone, whatever their role; and the page that a team sends those to who lack a second factor.
 PERSONAL = {"playground-answer-again", "playground-answer-stop", "two-factor-required"}
-# A link that was mailed; and an id of its asker alone: that nothing is there to be stopped says nothing.
-NO_TEAMS = {"join-link", "playground-answer-stop"}
+# A link that was mailed; and answers, which are their asker's alone (tests/playground/test_answers.py).
+NO_TEAMS = {"join-link", "playground-answer-stop", "playground-answer-again"}
 ROUTES = {
     "home": READ,
     "team": READ,
