@@ -138,7 +138,7 @@ def test_every_page_of_an_account_has_the_portal_s_look(client: Client, ada: Use
     client.force_login(ada)
     page = client.get(f"/accounts/{path}")
     assert page.status_code in {200, 401}
-    assert "css/portal.css" in page.content.decode()
+    assert "css/portal." in page.content.decode()
     assert 'class="entrance' in page.content.decode()
 
 

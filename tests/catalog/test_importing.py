@@ -248,7 +248,7 @@ def test_content_is_kept_once_and_removed_with_its_last_use(hub: TestHub, import
 
 def test_weights_that_a_deployment_uses_are_not_removed(hub: TestHub, importers: Team) -> None:
     library.load_starter()
-    hub.add("org/tiny", {"a.gguf": GGUF})
+    hub.add("org/tiny", {"a.gguf": GGUF}, card=library.mit())
     weights = imported(importers)
     made = operations.deploy(importers, model=weights.model, hardware=library.hardware("cpu-small"), actor="ada")
     with pytest.raises(InUse, match=made.endpoint_model):

@@ -32,14 +32,14 @@ def test_a_stranger_deploys_talks_and_takes_the_bill(page: Page, running_portal:
 def _find_smollm2(page: Page, portal: RunningPortal) -> None:
     page.goto(f"{portal.url}/models/")
     page.get_by_role("searchbox").fill("smollm2")
-    card = page.get_by_role("link", name=re.compile("SmolLM2", re.I)).first
+    card = page.locator("article.card").get_by_role("link", name=re.compile("SmolLM2", re.I)).first
     expect(page.get_by_text("Claude Opus 4.7")).to_have_count(0)
     card.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("SmolLM2")
 
 
 def _deploy(page: Page) -> str:
-    page.get_by_role("link", name="Deploy", exact=True).first.click()
+    page.get_by_role("link", name="Deploy it", exact=True).first.click()
     page.wait_for_url(re.compile("/deployments/new"))
     page.get_by_role("button", name=re.compile("^Deploy")).click()
     page.wait_for_url(re.compile(r"/deployments/[0-9a-f-]{36}"))

@@ -14,7 +14,7 @@ def test_a_page_that_is_left_open_tells_all_that_happens(page: Page, running_por
     client = api(running_portal)
     sign_in(page, running_portal)
     page.goto(f"{running_portal.url}/models/smollm2-135m-instruct/")
-    page.get_by_role("link", name="Deploy", exact=True).first.click()
+    page.get_by_role("link", name="Deploy it", exact=True).first.click()
     page.get_by_label("Name", exact=True).fill("watched")
     page.get_by_role("button", name="Deploy").first.click()
     page.wait_for_url("**/deployments/*-*/")
