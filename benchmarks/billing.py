@@ -169,8 +169,11 @@ def pages(events: int) -> dict[str, float]:
         took = [timed(lambda span=span: aside(lambda: fill(span))), timed(rolled)]  # type: ignore[misc]
         vacuum()
         made = size
-        page = [p95(lambda number, one=one: got(one, number), PAGES // 5) for one in owners]  # type: ignore[misc]
-        row = [max(page), p95(lambda number: got(of_many, number), PAGES // 5), *asked(teams, now)]
+        row = [
+            p95(lambda number: got(owners[number % 5], number // 5), PAGES),
+            p95(lambda number: got(of_many, number), PAGES // 5),
+            *asked(teams, now),
+        ]
         print(
             f"{size:>12,}{row[0]:>9.0f}{row[1]:>9.0f}{row[2]:>8.0f}{row[3]:>8.0f}{row[4]:>8.0f}{row[5]:>10.0f}", end=""
         )
