@@ -4,6 +4,8 @@ When a month is closed, `apply` covers its costs in the order of time: each stre
 by the grants that are valid in it, the one that expires first before the others. The row's amount is exactly what was
 used, so what is left of a grant is what was granted and the sum of its rows, to the last digit.
 
+A month begins for credits where the invoice before ended: the team's midnights may have moved since.
+
 Until then credits widen the team's monthly budget: by what the month has used of them so far and by what is left.
 """
 
@@ -22,7 +24,7 @@ from accounts.models import Team
 from billing import periods, rating
 from billing.errors import BadCorrection
 from billing.meters import CREDIT
-from billing.models import Budget, CreditGrant, LedgerEntry
+from billing.models import Budget, CreditGrant, Invoice, LedgerEntry
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 _NOTHING = Decimal(0)
@@ -70,7 +72,8 @@ def apply(team: Team, month: periods.Month, *, now: datetime | None = None) -> l
         raise BadCorrection(f"{month} is not over: its credits are used when it is closed.")
     with transaction.atomic():
         Team.objects.select_for_update(no_key=True).get(pk=team.pk)  # one at a time
-        done = _used_by_grant(LedgerEntry.objects.filter(team=team, at__gte=month.begins, at__lt=month.ends))
+        rows_of_month = LedgerEntry.objects.filter(team=team, at__gte=_begins(team, month), at__lt=month.ends)
+        done = _used_by_grant(rows_of_month)
         rows = [
             _row(use.grant, month, missing)
             for use in used_in(team, month)
@@ -81,16 +84,16 @@ def apply(team: Team, month: periods.Month, *, now: datetime | None = None) -> l
 
 def used_in(team: Team, month: periods.Month, *, until: datetime | None = None) -> list[Use]:
     """How the month's costs (those that began before `until`) are covered, given what other months have used."""
-    ends = min(until or month.ends, month.ends)
-    grants = [grant for grant in _grants(team) if grant.starts_at < ends and _expiry(grant) > month.begins]
+    begins, ends = _begins(team, month), min(until or month.ends, month.ends)
+    grants = [grant for grant in _grants(team) if grant.starts_at < ends and _expiry(grant) > begins]
     if not grants:
         return []
-    others = LedgerEntry.objects.filter(team=team).exclude(at__gte=month.begins, at__lt=month.ends)
+    others = LedgerEntry.objects.filter(team=team).exclude(at__gte=begins, at__lt=month.ends)
     taken = _used_by_grant(others)
     left = {grant.pk: _less(grant.usd, taken.get(grant.pk, _NOTHING)) for grant in grants}
     used: dict[int, Decimal] = {}
-    payable = _cost(team, month.begins, ends)
-    for begin, end in _stretches(grants, month.begins, ends):
+    payable = _cost(team, begins, ends)
+    for begin, end in _stretches(grants, begins, ends):
         cost = min(_cost(team, begin, end), payable)
         for grant in grants:
             take = min(cost, left[grant.pk])
@@ -124,6 +127,11 @@ def refresh(team: Team, *, now: datetime) -> None:
     until = min([month.ends, *expiries]) if credit else None
     rows = Budget.objects.filter(team=team, scope=Budget.Scope.TEAM, period=Budget.Period.MONTHLY)
     rows.exclude(credit_usd=credit, credit_until=until).update(credit_usd=credit, credit_until=until)
+
+
+def _begins(team: Team, month: periods.Month) -> datetime:
+    before = Invoice.objects.filter(team=team, month=month.before.first).values_list("ends", flat=True).first()
+    return before or month.begins
 
 
 def _grants(team: Team) -> list[CreditGrant]:

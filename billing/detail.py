@@ -49,7 +49,7 @@ def query(scope: Scope) -> sql.Composable:
         dates=dates,
         begins=begins,
         zone=sql.Literal(scope.zone),
-        team=sql.Literal(scope.team_slug),
+        team=sql.Literal(chain.cell(scope.team_slug)),
         unit=_unit(),
         first=sql.Literal(scope.begins),
     )

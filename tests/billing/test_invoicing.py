@@ -149,18 +149,31 @@ def test_a_team_that_moves_to_another_zone_is_billed_each_hour_once() -> None:
 
 
 @pytest.mark.django_db
-def test_a_correction_of_a_billed_month_is_named_one_in_focus() -> None:
+@pytest.mark.parametrize("was_billed", [True, False])
+def test_a_correction_of_a_billed_month_is_named_one_in_focus(was_billed: bool) -> None:
     team = TeamFactory()
     billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
     entry = LedgerEntry.objects.get(team=team)
-    issued(team)
+    if was_billed:
+        issued(team)
     LedgerEntry.objects.create(
         team=team, kind="correction", at=datetime(2026, 11, 9, tzinfo=UTC), path="hosted", sku=entry.sku,
         source=entry.source, model_name=entry.model_name, meter=entry.meter, quantity=-5, unit_price=entry.unit_price,
         amount=-5 * entry.unit_price, reason="counted twice", corrects=entry,
     )  # fmt: skip
     text = b"".join(focus.as_csv(scope.of(team, month_of(team, "2026-11"))))
-    assert b",Adjustment,Correction," in text
+    assert b",Adjustment," in text
+    assert (b",Adjustment,Correction," in text) is was_billed
+
+
+@pytest.mark.django_db
+def test_an_issuer_with_another_name_changes_no_file_of_a_closed_month(settings: Any) -> None:
+    team = full_october()
+    counted(team)
+    issued(team)
+    before = files(team)
+    settings.INVOICE_ISSUER = "Another Ltd"
+    assert files(team) == before
 
 
 @pytest.mark.django_db
@@ -212,6 +225,24 @@ def test_credits_are_used_when_the_month_is_closed() -> None:
     assert invoice.total == Decimal("0.75")
     assert [line["kind"] for line in invoice.lines] == ["usage", "credit"]
     assert issued(team).total == invoice.total
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("zone", "used_at"), [("Asia/Tokyo", "2026-11-12T00:00Z"), ("America/Los_Angeles", "2026-11-01T02:00Z")]
+)
+def test_a_credit_goes_on_where_it_was_when_the_team_moves_to_another_zone(zone: str, used_at: str) -> None:
+    team = TeamFactory()
+    dollar = {"tokens.input": 50_000_000}
+    billed(team, dollar, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+    credits.grant(team, name="welcome", usd=Decimal("1.50"), actor="a test", starts_at=start)
+    assert issued(team).total == 0
+    Team.objects.filter(pk=team.pk).update(time_zone=zone)
+    team.refresh_from_db()
+    billed(team, dollar, started_at=datetime.fromisoformat(used_at))
+    counted(team)
+    assert issued(team, "2026-11", now=LATER).total == Decimal("0.50")
 
 
 @pytest.mark.django_db(transaction=True)
