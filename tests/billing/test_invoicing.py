@@ -1,6 +1,8 @@
 """Months are closed once: nothing changes what was billed, nothing is billed twice, no number is missing."""
 
 import contextlib
+import csv
+import io
 import re
 import threading
 import time
@@ -8,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Membership, Role, Team, User
 from billing import (
+    chain,
     credits,
     focus,
     invoice_mail,
@@ -39,6 +43,7 @@ from billing.models import (
     LedgerEntry,
     RollupDay,
     Spend,
+    StatementHead,
     StatementMail,
     UnclosedMonth,
     UsageEvent,
@@ -202,6 +207,34 @@ def test_a_counter_that_differs_is_said_and_nothing_is_issued() -> None:
     with pytest.raises(NotYet, match="the month's counter says 1"):
         close(team)
     assert not Invoice.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_file_cut_short_or_made_anew_is_not_the_invoices(client: Client, tmp_path: Path) -> None:
+    team = full_october()
+    counted(team)
+    invoice = issued(team)
+    client.force_login(MembershipFactory(team=team, role=Role.VIEWER).user)
+    page = client.get(f"/billing/invoices/{invoice.name}/").content.decode()
+    (printed,) = re.findall(r"\b[0-9a-f]{64}\b", page)
+    lines = list(csv.reader(io.StringIO(files(team)["detail"].decode(), newline="")))
+    anew = [lines[0]]
+    for row in lines[1:]:
+        cells = [*row[: chain.COLUMNS.index("cost")], "0", *row[chain.COLUMNS.index("cost") + 1 : -1]]
+        before = anew[-1][-1] if len(anew) > 1 else chain.genesis(row[4], row[0], lines[0])
+        anew.append([*cells, chain.row_digest(before, cells)])
+    for rows, right in ((lines, True), (lines[:-1], False), (lines[:1], False), (anew, False)):
+        file = tmp_path / "october.csv"
+        with file.open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out, lineterminator="\r\n").writerows(rows)
+        call_command("verify_statement", str(file), stdout=io.StringIO())  # the chain alone can't tell
+        if right:
+            call_command("verify_statement", str(file), head=printed, stdout=io.StringIO())
+        else:
+            with pytest.raises(CommandError, match="rows are missing at the end, or all was made anew"):
+                call_command("verify_statement", str(file), head=printed)
+    with pytest.raises(Error, match="append-only"), transaction.atomic():
+        StatementHead.objects.update(digest="0" * 64)
 
 
 @pytest.mark.django_db
