@@ -278,6 +278,22 @@ def test_a_credit_goes_on_where_it_was_when_the_team_moves_to_another_zone(zone:
     assert issued(team, "2026-11", now=LATER).total == Decimal("0.50")
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(("expires", "total"), [("2026-10-14T00:00Z", "0.25"), ("2026-10-13T00:00Z", "1.00")])
+def test_what_came_late_is_covered_by_the_credits_of_its_own_time(expires: str, total: str) -> None:
+    team = TeamFactory()
+    dollar, start = {"tokens.input": 50_000_000}, datetime(2026, 10, 1, tzinfo=UTC)
+    billed(team, dollar, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    credits.grant(
+        team, name="welcome", usd=Decimal("1.75"), actor="a test", starts_at=start,
+        expires_at=datetime.fromisoformat(expires),
+    )  # fmt: skip
+    assert issued(team).total == 0
+    billed(team, dollar, started_at=datetime(2026, 10, 13, tzinfo=UTC))
+    assert issued(team, "2026-11", now=LATER).total == Decimal(total)
+    assert credits.apply(team, month_of(team, "2026-11"), now=LATER) == [], "it is used once"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_closing_many_teams_twice_at_once_makes_one_invoice_each_and_no_gap() -> None:
     teams = [TeamFactory() for _ in range(6)]
