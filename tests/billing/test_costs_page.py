@@ -131,6 +131,20 @@ def test_hours_of_a_day_that_has_25(client: Client) -> None:
         assert rows.context["cost"] == quantity * PRICES["tokens.input"]
 
 
+def test_a_tag_that_is_called_none_is_not_no_tag(client: Client) -> None:
+    team = TeamFactory()
+    for number, tag in enumerate(["", "(none)", "((none))"], start=1):
+        billed(team, {"tokens.input": number}, started_at=OCTOBER, tag=tag)
+    signed_in(client, team)
+    page = client.get("/billing/?month=2026-10&split=tag").context["entries"]
+    for bar in page:
+        form = client.get("/billing/filters/", {"month": "2026-10", "tag": bar.query["tag"]}).content.decode()
+        assert f'<option value="{bar.query["tag"]}" selected>' in form
+        rows = rows_of(client.get("/billing/rows.csv", {"month": "2026-10", **bar.query}))
+        assert [row["tag"] for row in rows] == [bar.series.value]
+    assert len(page) == 3
+
+
 def test_filters_stand_in_the_url_and_can_be_taken_away(client: Client) -> None:
     team = TeamFactory()
     many_models(team, 12)
