@@ -158,7 +158,8 @@ def _differences(events: list[UsageEvent], book: "_Book") -> Iterator[Fix]:
             found = entries.get((event.pk, meter), [])
             stands = corrections.netted(meter, found)
             wished = (right[meter],) if meter in right else ()
-            if stands != wished:
+            free = not wished and not rating.total(stands)  # such as a start that failed: no price says more
+            if stands != wished and not free:
                 yield Fix(_about(event, meter, found), stands, wished)
 
 

@@ -4,6 +4,7 @@ import io
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
@@ -12,11 +13,11 @@ from django.db.models import Sum
 from django.test import Client
 
 from accounts.models import Team
-from billing import corrections, credits, periods, pricing, rerating
+from billing import corrections, credits, metering, periods, pricing, rerating
 from billing.errors import BadCorrection
 from billing.models import Budget, Counter, CreditGrant, Discount, LedgerEntry, Rerating, Spend
 from tests.factories.accounts import MembershipFactory, TeamFactory, UserFactory
-from tests.factories.billing import NOVEMBER, billed, budget
+from tests.factories.billing import NOVEMBER, billed, budget, priced
 
 pytestmark = pytest.mark.django_db
 D = Decimal
@@ -140,6 +141,23 @@ def test_a_rerating_leaves_a_refund_refunded() -> None:
     assert rerating.apply(row, actor="b@b.c") == 2
     assert total(team, event=refunded.id) == 0
     assert total(team, event=other.id) == D("0.0000018")
+
+
+def test_a_start_that_failed_stays_free_and_counted_when_its_hardware_is_rerated() -> None:
+    team, now = TeamFactory(), NOW.replace(second=0, microsecond=0)
+    for meter, amount in (("compute.seconds", "0.00001"), ("compute.starting.failed", "0")):
+        metering.record_compute(
+            replica_id=uuid4(), team=team, sku="hardware:cpu-small", source="x", model_name="M", deployment_name="x",
+            started_at=now, ended_at=now + timedelta(seconds=30), prices={meter: D(amount)}, meter=meter,
+        )  # fmt: skip
+    priced("hardware:cpu-small", compute_seconds="0.00002")
+    row = rerating.draft(
+        "hardware:cpu-small", since=now, until=now + timedelta(hours=1), reason="Wrong price", actor="a@b.c"
+    )
+    rerating.apply(row, actor="b@b.c")
+    assert total(team) == D("0.0006")
+    failed = LedgerEntry.objects.filter(meter="compute.starting.failed")
+    assert failed.aggregate(seconds=Sum("quantity"))["seconds"] == 30
 
 
 @pytest.mark.django_db(transaction=True)
