@@ -135,12 +135,18 @@ def _moment(request: Request, name: str, zone: str) -> datetime | None:
         return None
     try:
         if day := parse_date(text):
-            return periods.start_of_day(day, zone)
+            return _within_reason(name, periods.start_of_day(day, zone))
         moment = parse_datetime(text.replace(" ", "+"))
-    except ValueError as error:
-        raise ValidationError({name: [f"{text!r} is no date: {error}."]}) from error
+    except (ValueError, OverflowError) as error:
+        raise ValidationError({name: [f"{text[:40]!r} is no date: {error}."]}) from error
     if moment is None or moment.tzinfo is None:
         raise ValidationError({name: ["Write a date (2026-11-01) or a moment with its zone (2026-11-01T00:00:00Z)."]})
+    return _within_reason(name, moment)
+
+
+def _within_reason(name: str, moment: datetime) -> datetime:
+    if not 1999 <= moment.year <= 2100:  # a day of 2000 begins in 1999 east of Greenwich
+        raise ValidationError({name: ["Write a moment of the years 2000 to 2099."]})
     return moment
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from billing.costs import APART, LATE, USAGE, Bucket, Reading, Series
-from billing.questions import NONE, Question
+from billing.questions import Question, written
 from billing.rating import add
 
 SHOWN = 9
@@ -97,7 +97,7 @@ def name_of(question: Question, kind: str, value: str, names: dict[str, str]) ->
 def _query(question: Question, one: Series) -> dict[str, str]:
     if one.kind in APART:
         return {"kind": one.kind}
-    return {"kind": one.kind, "path": one.path, question.split: one.value or NONE}
+    return {"kind": one.kind, "path": one.path, question.split: written(one.value)}
 
 
 def _tick(bucket: Bucket) -> str:

@@ -21,6 +21,7 @@ from billing.models import LedgerEntry, Reservation
 from billing.rating import Line
 from billing.sql import MOVE
 
+_ONE_AT_A_TIME = 0x636F7272
 _NAMES = (
     "event_id",
     "path",
@@ -55,6 +56,7 @@ def correct(
         raise BadCorrection("Say why: it stands on the team's bill.")
     lines = rating.rate({entry.meter: quantity}, {entry.meter: unit_price}) if quantity else ()
     with transaction.atomic():
+        one_at_a_time()
         rows = write([Fix(entry, standing(entry), lines)], reason=reason)
         move(rows)
         if rows:
@@ -63,6 +65,13 @@ def correct(
                 entry.team, actor=actor, verb="corrected the row", subject=f"{entry.pk} by ${difference:f}: {reason}"
             )
     return rows
+
+
+def one_at_a_time() -> None:
+    """Whoever is about to look at what stands waits here for others who correct: what stands is taken back once. Until
+    the transaction's end; calls wait for none of it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ONE_AT_A_TIME])
 
 
 def standing(entry: LedgerEntry) -> tuple[Line, ...]:

@@ -154,7 +154,7 @@ class Standing:
 
     def span(self, zone: str, number: int) -> tuple[datetime | None, datetime | None]:
         """From when until when the bucket lasts on the clock of this zone; None: without a bound."""
-        lines = (self.grid.lines or {})[zone]
+        lines = (self.grid.lines or {}).get(zone, ())  # none: the question is about no team
         return (lines[number - 1] if number else None), (lines[number] if number < len(lines) else None)
 
 

@@ -4,17 +4,20 @@ When a month is closed, `apply` covers its costs in the order of time: each stre
 by the grants that are valid in it, the one that expires first before the others. The row's amount is exactly what was
 used, so what is left of a grant is what was granted and the sum of its rows, to the last digit.
 
+A month begins for credits where the invoice before ended: the team's midnights may have moved since. What came too
+late for that invoice is covered with this month, by the grants of its own time.
+
 Until then credits widen the team's monthly budget: by what the month has used of them so far and by what is left.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from accounts import audit
@@ -22,9 +25,9 @@ from accounts.models import Team
 from billing import periods, rating
 from billing.errors import BadCorrection
 from billing.meters import CREDIT
-from billing.models import Budget, CreditGrant, LedgerEntry
+from billing.models import Budget, CreditGrant, Invoice, LedgerEntry
 
-NEVER = datetime.max.replace(tzinfo=UTC)
+NEVER, EVER = datetime.max.replace(tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC)
 _NOTHING = Decimal(0)
 
 
@@ -70,10 +73,14 @@ def apply(team: Team, month: periods.Month, *, now: datetime | None = None) -> l
         raise BadCorrection(f"{month} is not over: its credits are used when it is closed.")
     with transaction.atomic():
         Team.objects.select_for_update(no_key=True).get(pk=team.pk)  # one at a time
-        done = _used_by_grant(LedgerEntry.objects.filter(team=team, at__gte=month.begins, at__lt=month.ends))
+        last = Invoice.objects.filter(team=team, month__lt=month.first).order_by("-month").first()
+        begins = last.ends if last else month.begins
+        ledger = LedgerEntry.objects.filter(team=team)
+        late = ledger.filter(at__lt=begins, pk__gt=last.upto) if last else ledger.none()
+        done = _used_by_grant(ledger.filter(at__gte=begins, at__lt=month.ends))
         rows = [
             _row(use.grant, month, missing)
-            for use in used_in(team, month)
+            for use in _uses(team, begins, month.ends, month=month, late=late)
             if (missing := _less(use.usd, done.get(use.grant.pk, _NOTHING))) > 0
         ]
         return LedgerEntry.objects.bulk_create(rows)
@@ -82,16 +89,24 @@ def apply(team: Team, month: periods.Month, *, now: datetime | None = None) -> l
 def used_in(team: Team, month: periods.Month, *, until: datetime | None = None) -> list[Use]:
     """How the month's costs (those that began before `until`) are covered, given what other months have used."""
     ends = min(until or month.ends, month.ends)
-    grants = [grant for grant in _grants(team) if grant.starts_at < ends and _expiry(grant) > month.begins]
+    return _uses(team, _begins(team, month), ends, month=month, late=LedgerEntry.objects.none())
+
+
+def _uses(
+    team: Team, begins: datetime, ends: datetime, *, month: periods.Month, late: QuerySet[LedgerEntry]
+) -> list[Use]:
+    """Of the costs of [begins, ends), and of the `late` rows before."""
+    grants = [grant for grant in _grants(team) if grant.starts_at < ends]
     if not grants:
         return []
-    others = LedgerEntry.objects.filter(team=team).exclude(at__gte=month.begins, at__lt=month.ends)
+    others = LedgerEntry.objects.filter(team=team).exclude(at__gte=begins, at__lt=month.ends)
     taken = _used_by_grant(others)
     left = {grant.pk: _less(grant.usd, taken.get(grant.pk, _NOTHING)) for grant in grants}
     used: dict[int, Decimal] = {}
-    payable = _cost(team, month.begins, ends)
-    for begin, end in _stretches(grants, month.begins, ends):
-        cost = min(_cost(team, begin, end), payable)
+    own = LedgerEntry.objects.filter(team=team, at__gte=begins, at__lt=ends)
+    payable = max(rating.add([_cost(late), _cost(own)]), _NOTHING)
+    for begin, rows in [*_by_stretch(late, grants, EVER, begins), *_by_stretch(own, grants, begins, ends)]:
+        cost = min(max(_cost(rows), _NOTHING), payable)
         for grant in grants:
             take = min(cost, left[grant.pk])
             if take <= 0 or not grant.starts_at <= begin < _expiry(grant):
@@ -126,6 +141,11 @@ def refresh(team: Team, *, now: datetime) -> None:
     rows.exclude(credit_usd=credit, credit_until=until).update(credit_usd=credit, credit_until=until)
 
 
+def _begins(team: Team, month: periods.Month) -> datetime:
+    before = Invoice.objects.filter(team=team, month=month.before.first).values_list("ends", flat=True).first()
+    return before or month.begins
+
+
 def _grants(team: Team) -> list[CreditGrant]:
     rows = CreditGrant.objects.filter(team=team)
     return sorted(rows, key=lambda row: (_expiry(row), row.starts_at, row.pk))
@@ -135,10 +155,13 @@ def _expiry(grant: CreditGrant) -> datetime:
     return grant.expires_at or NEVER
 
 
-def _stretches(grants: Iterable[CreditGrant], begins: datetime, ends: datetime) -> list[tuple[datetime, datetime]]:
-    """[begins, ends) cut wherever a grant starts or expires."""
+def _by_stretch(
+    rows: QuerySet[LedgerEntry], grants: Iterable[CreditGrant], begins: datetime, ends: datetime
+) -> Iterator[tuple[datetime, QuerySet[LedgerEntry]]]:
+    """The rows of [begins, ends) cut wherever a grant starts or expires, each stretch with its beginning."""
     turns = {moment for grant in grants for moment in (grant.starts_at, _expiry(grant)) if begins < moment < ends}
-    return list(pairwise([begins, *sorted(turns), ends]))
+    for begin, end in pairwise([begins, *sorted(turns), ends]):
+        yield begin, rows.filter(at__gte=begin, at__lt=end)
 
 
 def _less(amount: Decimal, taken: Decimal) -> Decimal:
@@ -146,10 +169,9 @@ def _less(amount: Decimal, taken: Decimal) -> Decimal:
     return rating.EXACT.subtract(amount, taken)
 
 
-def _cost(team: Team, begins: datetime, ends: datetime) -> Decimal:
-    """What there is to pay for the stretch; nothing when corrections make it less than that."""
-    rows = LedgerEntry.objects.filter(team=team, at__gte=begins, at__lt=ends).exclude(kind=LedgerEntry.Kind.CREDIT)
-    return max(rows.aggregate(cost=Sum("amount"))["cost"] or _NOTHING, _NOTHING)
+def _cost(rows: QuerySet[LedgerEntry]) -> Decimal:
+    """What these rows come to before credits; less than nothing where corrections make it so."""
+    return rows.exclude(kind=LedgerEntry.Kind.CREDIT).aggregate(cost=Sum("amount"))["cost"] or _NOTHING
 
 
 def _used_by_grant(rows: object) -> dict[int, Decimal]:

@@ -27,6 +27,14 @@ def as_csv(scope: Scope) -> Iterator[bytes]:
     return copying.as_chunks(COLUMNS, chained(scope, copying.rows(query(scope))))
 
 
+def head(scope: Scope) -> tuple[int, str]:
+    """How many rows the file has, and the digest of the last one."""
+    rows, last = 0, b""
+    for line in chained(scope, copying.rows(query(scope))):
+        rows, last = rows + 1, line
+    return rows, last[-64:].decode()
+
+
 def chained(scope: Scope, lines: Iterable[bytes]) -> Iterator[bytes]:
     """Each line with its digest as its last cell: COPY writes a row as billing.chain does."""
     digest = chain.genesis(scope.team_id, str(scope.month), COLUMNS).encode()
@@ -49,7 +57,7 @@ def query(scope: Scope) -> sql.Composable:
         dates=dates,
         begins=begins,
         zone=sql.Literal(scope.zone),
-        team=sql.Literal(scope.team_slug),
+        team=sql.Literal(chain.cell(scope.team_slug)),
         unit=_unit(),
         first=sql.Literal(scope.begins),
     )

@@ -12,7 +12,6 @@ negotiated prices.
 from collections.abc import Iterator
 from datetime import datetime
 
-from django.conf import settings
 from psycopg import sql
 
 from billing import copying
@@ -104,7 +103,7 @@ def query(scope: Scope) -> sql.Composable:
         "begins": sql.Literal(_utc(scope.begins)),
         "ends": sql.Literal(_utc(scope.ends)),
         "invoice": sql.Literal(scope.number or None),
-        "issuer": sql.Literal(_safe(settings.INVOICE_ISSUER)),
+        "issuer": sql.Literal(_safe(scope.issuer)),
         "zone": sql.Literal(scope.zone),
         "sku": sql.SQL("CASE WHEN g.sku <> '' THEN g.sku || '/' || g.meter END"),
         "description": _description(),
@@ -157,12 +156,11 @@ LEFT JOIN billing_usageevent v ON e.kind = 'correction' AND v.id = e.event_id
 
 
 def _corrects_billed(scope: Scope) -> sql.Composable:
-    if scope.own_from is None:
-        return sql.SQL("false")
-    billed = sql.SQL("coalesce(c.at, v.started_at) < {}").format(sql.Literal(scope.own_from))
-    if scope.late_after is not None:
-        billed = sql.SQL("{} AND coalesce(c.id, 0) <= {}").format(billed, sql.Literal(scope.late_after))
-    return sql.SQL("coalesce(e.kind = 'correction' AND {}, false)").format(billed)
+    """Whether it stands on an invoice of an earlier month: nothing that happens later changes that."""
+    return sql.SQL(
+        "e.kind = 'correction' AND EXISTS (SELECT FROM billing_invoice i WHERE i.team_id = {team}"
+        " AND i.month < {month} AND coalesce(c.at, v.started_at) < i.ends AND coalesce(c.id, 0) <= i.upto)"
+    ).format(team=sql.Literal(scope.team_id), month=sql.Literal(scope.month.first))
 
 
 def _days(scope: Scope, days: list[Day]) -> sql.Composable:

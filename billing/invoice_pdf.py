@@ -14,7 +14,7 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from fpdf import FPDF, FontFace
 from fpdf.enums import TableBordersLayout
 
-from billing import invoicing, money
+from billing import heads, invoicing, money
 from billing.invoice_lines import Shown, sections
 from billing.models import Invoice
 
@@ -111,6 +111,8 @@ class _Page:
             pdf.write_line(f"{check['name']}: {check['says']}.", size=8, muted=True)
         said = f"{share} % of {invoice.events:,} usage events are measured, {invoice.estimated:,} are estimated."
         pdf.write_line(said, size=8, muted=True)
+        head = heads.of(invoice)
+        pdf.write_line(f"Detail file: {head.rows:,} rows, last digest {head.digest}", size=8, muted=True)
 
 
 class _Paper(FPDF):

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import audit
 from accounts.http import TeamRequest, team_required
-from billing import invoice_pdf, invoicing, money, periods
+from billing import heads, invoice_pdf, invoicing, money, periods
 from billing.forms import InvoiceSettingsForm
 from billing.invoice_lines import sections
 from billing.models import Invoice, StatementMail
@@ -49,6 +49,7 @@ def invoice(request: TeamRequest, name: str) -> HttpResponse:
         "sections": sections(found),
         "due": money.dollars(found.due),
         "exact": money.plain(found.total),
+        "head": heads.of(found),
         "share": invoicing.measured_share(found.events, found.estimated),
         "mail": getattr(found, "mail", None),
     }

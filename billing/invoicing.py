@@ -227,7 +227,7 @@ def _invoice(one: Found, *, number: int, address: str, estimated: int, now: date
         team_slug=found.team_slug,
         team_name=found.team_name,
         time_zone=found.zone,
-        issuer=settings.INVOICE_ISSUER,
+        issuer=found.issuer,
         address=address,
         begins=found.begins,
         ends=found.ends,

@@ -1,5 +1,6 @@
 """What the costs page is asked. All of it stands in the URL, so that a page can be sent to somebody else."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
@@ -24,6 +25,7 @@ SPLITS: dict[Split, str] = {
     "team": "Team",
 }
 NONE = "(none)"  # what has no deployment, key, member or tag, as a filter in the URL
+_LIKE_NONE = re.compile(r"\(+none\)+")
 HOURLY_DAYS, MOST_DAYS = 7, 366
 
 
@@ -84,7 +86,7 @@ class Question:
         if self.step == "hour":
             asked["by"] = "hour"
         asked["split"] = self.split
-        return asked | {name: value or NONE for name, value in self.where.given().items()}
+        return asked | {name: written(value) for name, value in self.where.given().items()}
 
     @property
     def query(self) -> str:
@@ -107,6 +109,11 @@ class Question:
         if name == "meter" and value in METERS:
             return METERS[value].label
         return value or f"no {SPLITS[name].lower() if name != 'key' else 'key'}"  # type: ignore[index]
+
+
+def written(value: str) -> str:
+    """A filter's value as it stands in the URL; what people call `(none)` themselves has one more pair of brackets."""
+    return f"({value})" if _LIKE_NONE.fullmatch(value) else value or NONE
 
 
 def read(given: Mapping[str, str], *, zone: str, now: datetime) -> Question:
@@ -157,5 +164,12 @@ def _where(given: Mapping[str, str], *, everyone: bool) -> Filters:
     for field in fields(Filters):
         value = given.get(field.name, "").replace("\0", "")
         if value and (everyone or field.name != "team"):
-            found[field.name] = "" if value == NONE else value
+            found[field.name] = _value(value)
     return Filters(**found)
+
+
+def _value(text: str) -> str:
+    """What `written` wrote."""
+    if text == NONE:
+        return ""
+    return text[1:-1] if _LIKE_NONE.fullmatch(text) else text

@@ -1,7 +1,8 @@
 """A range of usage rated anew after a price mistake: drafted by one admin, applied by another, as corrections.
 
 What is right is what the price book says now for the moment that each event began, with the discount that the team had
-then. Enter the right price first, from the moment that the wrong one was in force.
+then. Enter the right price first, from the moment that the wrong one was in force. A quantity that was corrected stays
+corrected: prices are what is rated anew.
 """
 
 from bisect import bisect_right
@@ -49,6 +50,7 @@ def apply(row: Rerating, *, actor: str) -> int:
     if actor == row.drafted_by and _others(actor):
         raise BadCorrection("Somebody else has to apply what you drafted.")
     with transaction.atomic():
+        corrections.one_at_a_time()
         _decide(row, Rerating.State.APPLIED, actor)
         sums, written = _Sums(), []
         batch: list[Fix] = []
@@ -150,13 +152,20 @@ def _differences(events: list[UsageEvent], book: "_Book") -> Iterator[Fix]:
     for event in events:
         prices = book.prices(event.team_id, event.started_at)
         quantities = {meter: Decimal(number) for meter, number in event.quantities.items()}
+        quantities |= {meter: _corrected(entries[event.pk, meter]) for meter in charged.get(event.pk, [])}
         right = {line.meter: line for line in rating.rate(posting.chargeable(quantities, prices), prices)}
         for meter in dict.fromkeys([*right, *charged.get(event.pk, [])]):
             found = entries.get((event.pk, meter), [])
             stands = corrections.netted(meter, found)
             wished = (right[meter],) if meter in right else ()
-            if stands != wished:
+            free = not wished and not rating.total(stands)  # such as a start that failed: no price says more
+            if stands != wished and not free:
                 yield Fix(_about(event, meter, found), stands, wished)
+
+
+def _corrected(rows: list[LedgerEntry]) -> Decimal:
+    """How much of a meter is charged for by now, whatever was counted at first."""
+    return max(rating.add(row.quantity for row in rows), Decimal(0))
 
 
 def _about(event: UsageEvent, meter: str, rows: list[LedgerEntry]) -> LedgerEntry:

@@ -12,6 +12,7 @@ from operator import or_
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from psycopg import sql
 
@@ -31,6 +32,7 @@ class Scope:
     team_id: UUID
     team_slug: str
     team_name: str
+    issuer: str
     month: periods.Month
     begins: datetime
     ends: datetime
@@ -159,6 +161,7 @@ def _open(team: Team, month: periods.Month, *, last: Invoice | None, passed: boo
         team_id=team.pk,
         team_slug=team.slug,
         team_name=team.name,
+        issuer=settings.INVOICE_ISSUER,
         month=month,
         begins=month.begins,
         ends=month.ends,
@@ -171,6 +174,7 @@ def of_invoice(invoice: Invoice) -> Scope:
         team_id=invoice.team_id,
         team_slug=invoice.team_slug,
         team_name=invoice.team_name,
+        issuer=invoice.issuer,
         month=_month_of(invoice),
         begins=invoice.begins,
         ends=invoice.ends,
@@ -204,6 +208,7 @@ def to_close(team: Team, month: periods.Month, *, invoices: Sequence[Invoice], u
         team_id=team.pk,
         team_slug=team.slug,
         team_name=team.name,
+        issuer=settings.INVOICE_ISSUER,
         month=month,
         begins=month.begins,
         ends=month.ends,

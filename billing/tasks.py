@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing import alerting, chaining, invoice_mail, invoicing, metering, partitions, rollups
+from billing import alerting, chaining, heads, invoice_mail, invoicing, metering, partitions, rollups
 
 
 @shared_task(name="billing.sweep")
@@ -31,6 +31,7 @@ def make_months() -> None:
 def close_months() -> None:
     for _ in invoicing.close_due(now=timezone.now()):
         pass
+    heads.make_missing()
 
 
 @shared_task(name="billing.mail_invoices")

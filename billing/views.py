@@ -120,7 +120,7 @@ def filters(request: CostsRequest) -> HttpResponse:
     everything = asking.standing(request, filtered=False)
     spent, names = costs.by_value(everything), {team.slug: team.name for team in everything.teams}
     choices = [
-        (name, label, question.where.given().get(name), _choices(question, name, spent[name], names))
+        (name, label, question.fields().get(name), _choices(question, name, spent[name], names))
         for name, label in question.splits.items()
     ]
     hidden = {name: value for name, value in question.fields().items() if name in {"scope", "split", "by"}}
@@ -243,5 +243,5 @@ def _choices(
     titles = teams if name == "team" else {}
     dearest = sorted(spent.items(), key=lambda pair: -pair[1])[:MOST_CHOICES]
     return [
-        (value or questions.NONE, titles.get(value) or question.named(name, value), cost) for value, cost in dearest
+        (questions.written(value), titles.get(value) or question.named(name, value), cost) for value, cost in dearest
     ]

@@ -6,6 +6,7 @@ from billing.models.invoices import (
     InvoiceMail,
     ProviderImport,
     ProviderUsage,
+    StatementHead,
     StatementMail,
     UnclosedMonth,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "RollupZone",
     "SealRun",
     "Spend",
+    "StatementHead",
     "StatementMail",
     "UnclosedMonth",
     "UsageEvent",

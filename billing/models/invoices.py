@@ -58,6 +58,19 @@ class Invoice(models.Model):
         return f"{self.month:%Y-%m}"
 
 
+class StatementHead(models.Model):
+    """The digest of the last row of an invoice's detail file (billing.chain), and how many rows lead to it.
+    Append-only."""
+
+    invoice = models.OneToOneField(Invoice, on_delete=models.PROTECT, primary_key=True, related_name="head")
+    rows = models.PositiveBigIntegerField()
+    digest = models.CharField(max_length=64)
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.invoice} {self.digest[:12]}"
+
+
 class UnclosedMonth(models.Model):
     """A month that could not be closed when it was last tried. Gone once it is closed."""
 

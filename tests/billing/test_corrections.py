@@ -1,21 +1,23 @@
 """Corrections, re-ratings and credits: the ledger only grows, and every digit of what they change is accounted for."""
 
 import io
+import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
-from django.db import Error, connection, transaction
+from django.db import Error, connection, connections, transaction
 from django.db.models import Sum
 from django.test import Client
 
 from accounts.models import Team
-from billing import corrections, credits, periods, pricing, rerating
+from billing import corrections, credits, metering, periods, pricing, rerating
 from billing.errors import BadCorrection
 from billing.models import Budget, Counter, CreditGrant, Discount, LedgerEntry, Rerating, Spend
 from tests.factories.accounts import MembershipFactory, TeamFactory, UserFactory
-from tests.factories.billing import NOVEMBER, billed, budget
+from tests.factories.billing import NOVEMBER, billed, budget, priced
 
 pytestmark = pytest.mark.django_db
 D = Decimal
@@ -126,6 +128,59 @@ def test_a_rerating_that_no_longer_says_what_was_reviewed_is_not_applied() -> No
     assert LedgerEntry.objects.count() == before
     made.refresh_from_db()
     assert made.state == "draft"
+
+
+def test_a_rerating_leaves_a_refund_refunded() -> None:
+    team = TeamFactory()
+    refunded, other = billed(team, {"tokens.input": 100}, started_at=NOW), billed(team, started_at=NOW)
+    entry = LedgerEntry.objects.get(event=refunded.id)
+    corrections.correct(entry, quantity=D(0), unit_price=D(0), reason="Was never answered", actor="a@b.c")
+    price("tokens.input", "0.00000001", NOW - timedelta(days=1))
+    price("tokens.output", "0.00000004", NOW - timedelta(days=1))
+    row = rerating.draft(SKU, since=NOW, until=NOW + timedelta(hours=1), reason="Wrong price", actor="a@b.c")
+    assert rerating.apply(row, actor="b@b.c") == 2
+    assert total(team, event=refunded.id) == 0
+    assert total(team, event=other.id) == D("0.0000018")
+
+
+def test_a_start_that_failed_stays_free_and_counted_when_its_hardware_is_rerated() -> None:
+    team, now = TeamFactory(), NOW.replace(second=0, microsecond=0)
+    for meter, amount in (("compute.seconds", "0.00001"), ("compute.starting.failed", "0")):
+        metering.record_compute(
+            replica_id=uuid4(), team=team, sku="hardware:cpu-small", source="x", model_name="M", deployment_name="x",
+            started_at=now, ended_at=now + timedelta(seconds=30), prices={meter: D(amount)}, meter=meter,
+        )  # fmt: skip
+    priced("hardware:cpu-small", compute_seconds="0.00002")
+    row = rerating.draft(
+        "hardware:cpu-small", since=now, until=now + timedelta(hours=1), reason="Wrong price", actor="a@b.c"
+    )
+    rerating.apply(row, actor="b@b.c")
+    assert total(team) == D("0.0006")
+    failed = LedgerEntry.objects.filter(meter="compute.starting.failed")
+    assert failed.aggregate(seconds=Sum("quantity"))["seconds"] == 30
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_correct_one_row_at_once_take_it_back_once() -> None:
+    team = TeamFactory()
+    billed(team, {"tokens.input": 100}, started_at=NOW)
+    row = LedgerEntry.objects.get(team=team)
+    together = threading.Barrier(2)
+
+    def refund() -> None:
+        try:
+            entry = LedgerEntry.objects.select_related("team").get(pk=row.pk)
+            together.wait(10)
+            corrections.correct(entry, quantity=D(0), unit_price=D(0), reason="Never happened", actor="a@b.c")
+        finally:
+            connections.close_all()
+
+    both = [threading.Thread(target=refund) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert total(team) == 0
 
 
 def test_a_class_that_nothing_priced_then_is_charged_by_a_rerating() -> None:

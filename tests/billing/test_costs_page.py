@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Role, Team
@@ -130,6 +131,20 @@ def test_hours_of_a_day_that_has_25(client: Client) -> None:
         assert rows.context["cost"] == quantity * PRICES["tokens.input"]
 
 
+def test_a_tag_that_is_called_none_is_not_no_tag(client: Client) -> None:
+    team = TeamFactory()
+    for number, tag in enumerate(["", "(none)", "((none))"], start=1):
+        billed(team, {"tokens.input": number}, started_at=OCTOBER, tag=tag)
+    signed_in(client, team)
+    page = client.get("/billing/?month=2026-10&split=tag").context["entries"]
+    for bar in page:
+        form = client.get("/billing/filters/", {"month": "2026-10", "tag": bar.query["tag"]}).content.decode()
+        assert f'<option value="{bar.query["tag"]}" selected>' in form
+        rows = rows_of(client.get("/billing/rows.csv", {"month": "2026-10", **bar.query}))
+        assert [row["tag"] for row in rows] == [bar.series.value]
+    assert len(page) == 3
+
+
 def test_filters_stand_in_the_url_and_can_be_taken_away(client: Client) -> None:
     team = TeamFactory()
     many_models(team, 12)
@@ -161,6 +176,24 @@ def test_what_can_not_be_asked_is_said(client: Client, asked: str) -> None:
 def test_rows_that_are_none_are_not_found(client: Client, asked: str) -> None:
     signed_in(client, TeamFactory())
     assert client.get(f"/billing/rows/?month=2026-10&{asked}").status_code == 404
+
+
+@pytest.mark.parametrize("page", ["costs-rows", "costs-rows-csv"])
+def test_who_keeps_no_teams_money_sees_no_rows_of_all_teams(client: Client, page: str) -> None:
+    team = TeamFactory()
+    billed(team, started_at=OCTOBER)
+    signed_in(client, team, Role.DEVELOPER)
+    answer = client.get(reverse(page) + "?scope=all&from=2026-10-01&to=2026-10-31&at=late")
+    assert answer.status_code == 200
+    assert team.slug not in (b"".join(answer) if answer.streaming else b"").decode()
+
+
+@pytest.mark.parametrize("since", ["0001-01-01", "9999-12-31T23:59:59-14:00", "2026-02-30", "%00", "now"])
+def test_the_usage_api_refuses_days_that_are_none(client: Client, since: str) -> None:
+    team = TeamFactory(time_zone="Asia/Tokyo")
+    signed_in(client, team)
+    assert client.get(f"/api/v1/usage?since={since}").status_code == 400
+    assert client.get(f"/api/v1/usage?until={since}").status_code == 400
 
 
 def test_rows_are_paged_and_each_comes_once(client: Client) -> None:

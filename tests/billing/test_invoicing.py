@@ -1,6 +1,8 @@
 """Months are closed once: nothing changes what was billed, nothing is billed twice, no number is missing."""
 
 import contextlib
+import csv
+import io
 import re
 import threading
 import time
@@ -8,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Membership, Role, Team, User
 from billing import (
+    chain,
     credits,
     focus,
     invoice_mail,
@@ -39,6 +43,7 @@ from billing.models import (
     LedgerEntry,
     RollupDay,
     Spend,
+    StatementHead,
     StatementMail,
     UnclosedMonth,
     UsageEvent,
@@ -149,18 +154,31 @@ def test_a_team_that_moves_to_another_zone_is_billed_each_hour_once() -> None:
 
 
 @pytest.mark.django_db
-def test_a_correction_of_a_billed_month_is_named_one_in_focus() -> None:
+@pytest.mark.parametrize("was_billed", [True, False])
+def test_a_correction_of_a_billed_month_is_named_one_in_focus(was_billed: bool) -> None:
     team = TeamFactory()
     billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
     entry = LedgerEntry.objects.get(team=team)
-    issued(team)
+    if was_billed:
+        issued(team)
     LedgerEntry.objects.create(
         team=team, kind="correction", at=datetime(2026, 11, 9, tzinfo=UTC), path="hosted", sku=entry.sku,
         source=entry.source, model_name=entry.model_name, meter=entry.meter, quantity=-5, unit_price=entry.unit_price,
         amount=-5 * entry.unit_price, reason="counted twice", corrects=entry,
     )  # fmt: skip
     text = b"".join(focus.as_csv(scope.of(team, month_of(team, "2026-11"))))
-    assert b",Adjustment,Correction," in text
+    assert b",Adjustment," in text
+    assert (b",Adjustment,Correction," in text) is was_billed
+
+
+@pytest.mark.django_db
+def test_an_issuer_with_another_name_changes_no_file_of_a_closed_month(settings: Any) -> None:
+    team = full_october()
+    counted(team)
+    issued(team)
+    before = files(team)
+    settings.INVOICE_ISSUER = "Another Ltd"
+    assert files(team) == before
 
 
 @pytest.mark.django_db
@@ -192,6 +210,34 @@ def test_a_counter_that_differs_is_said_and_nothing_is_issued() -> None:
 
 
 @pytest.mark.django_db
+def test_a_file_cut_short_or_made_anew_is_not_the_invoices(client: Client, tmp_path: Path) -> None:
+    team = full_october()
+    counted(team)
+    invoice = issued(team)
+    client.force_login(MembershipFactory(team=team, role=Role.VIEWER).user)
+    page = client.get(f"/billing/invoices/{invoice.name}/").content.decode()
+    (printed,) = re.findall(r"\b[0-9a-f]{64}\b", page)
+    lines = list(csv.reader(io.StringIO(files(team)["detail"].decode(), newline="")))
+    anew = [lines[0]]
+    for row in lines[1:]:
+        cells = [*row[: chain.COLUMNS.index("cost")], "0", *row[chain.COLUMNS.index("cost") + 1 : -1]]
+        before = anew[-1][-1] if len(anew) > 1 else chain.genesis(row[4], row[0], lines[0])
+        anew.append([*cells, chain.row_digest(before, cells)])
+    for rows, right in ((lines, True), (lines[:-1], False), (lines[:1], False), (anew, False)):
+        file = tmp_path / "october.csv"
+        with file.open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out, lineterminator="\r\n").writerows(rows)
+        call_command("verify_statement", str(file), stdout=io.StringIO())  # the chain alone can't tell
+        if right:
+            call_command("verify_statement", str(file), head=printed, stdout=io.StringIO())
+        else:
+            with pytest.raises(CommandError, match="rows are missing at the end, or all was made anew"):
+                call_command("verify_statement", str(file), head=printed)
+    with pytest.raises(Error, match="append-only"), transaction.atomic():
+        StatementHead.objects.update(digest="0" * 64)
+
+
+@pytest.mark.django_db
 def test_an_invoice_is_never_changed_or_removed() -> None:
     team = TeamFactory()
     billed(team, USED, started_at=datetime(2026, 10, 12, tzinfo=UTC))
@@ -212,6 +258,40 @@ def test_credits_are_used_when_the_month_is_closed() -> None:
     assert invoice.total == Decimal("0.75")
     assert [line["kind"] for line in invoice.lines] == ["usage", "credit"]
     assert issued(team).total == invoice.total
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("zone", "used_at"), [("Asia/Tokyo", "2026-11-12T00:00Z"), ("America/Los_Angeles", "2026-11-01T02:00Z")]
+)
+def test_a_credit_goes_on_where_it_was_when_the_team_moves_to_another_zone(zone: str, used_at: str) -> None:
+    team = TeamFactory()
+    dollar = {"tokens.input": 50_000_000}
+    billed(team, dollar, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+    credits.grant(team, name="welcome", usd=Decimal("1.50"), actor="a test", starts_at=start)
+    assert issued(team).total == 0
+    Team.objects.filter(pk=team.pk).update(time_zone=zone)
+    team.refresh_from_db()
+    billed(team, dollar, started_at=datetime.fromisoformat(used_at))
+    counted(team)
+    assert issued(team, "2026-11", now=LATER).total == Decimal("0.50")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("expires", "total"), [("2026-10-14T00:00Z", "0.25"), ("2026-10-13T00:00Z", "1.00")])
+def test_what_came_late_is_covered_by_the_credits_of_its_own_time(expires: str, total: str) -> None:
+    team = TeamFactory()
+    dollar, start = {"tokens.input": 50_000_000}, datetime(2026, 10, 1, tzinfo=UTC)
+    billed(team, dollar, started_at=datetime(2026, 10, 12, tzinfo=UTC))
+    credits.grant(
+        team, name="welcome", usd=Decimal("1.75"), actor="a test", starts_at=start,
+        expires_at=datetime.fromisoformat(expires),
+    )  # fmt: skip
+    assert issued(team).total == 0
+    billed(team, dollar, started_at=datetime(2026, 10, 13, tzinfo=UTC))
+    assert issued(team, "2026-11", now=LATER).total == Decimal(total)
+    assert credits.apply(team, month_of(team, "2026-11"), now=LATER) == [], "it is used once"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -24,6 +24,7 @@ from billing.errors import BudgetSpent, UnknownReservation, UnpricedMeter
 from billing.metering import Call, Settlement, Slice
 from billing.models import Budget, LedgerEntry, Reservation, Spend, UsageEvent
 from tests.factories.accounts import MembershipFactory, TeamFactory
+from tests.factories.billing import billed
 
 PRICES = {"tokens.input": Decimal("0.000005"), "tokens.output": Decimal("0.000025")}
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -249,6 +250,19 @@ def test_a_month_that_is_none_is_not_found(client: Client, month: str) -> None:
     _, key = keys.issue(membership.team, name="k")
     bad = client.get(f"/api/v1/statements/{month}", headers={"authorization": f"Bearer {key}"})
     assert bad.status_code == 400
+
+
+@pytest.mark.django_db
+def test_check_ledger_knows_teams_that_moved_and_zones_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    moved, mistyped = TeamFactory(), TeamFactory(time_zone="Europe/Berlni")
+    for team in (moved, mistyped):
+        billed(team, started_at=datetime(2026, 10, 31, 20, tzinfo=UTC))
+    type(moved).objects.filter(pk=moved.pk).update(time_zone="Asia/Tokyo")
+    call_command("check_ledger")
+    assert f"{moved.slug}: its months were counted by other midnights" in capsys.readouterr().out
+    Spend.objects.filter(team=mistyped).delete()
+    with pytest.raises(CommandError, match="1 counters"):
+        call_command("check_ledger", stderr=io.StringIO())
 
 
 @pytest.mark.django_db

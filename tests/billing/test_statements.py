@@ -114,7 +114,7 @@ def test_days_are_the_teams_and_times_are_utc() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("form", ["plain", "detail", "focus"])
 def test_files_are_rfc_4180_and_their_cells_no_formulas(form: str) -> None:
-    team = full_october()
+    team = full_october(TeamFactory(slug="-berlin", name="-Berlin", time_zone="Europe/Berlin"))
     text = text_of(team, form)
     assert text.endswith("\r\n")
     assert "\n" not in text.replace("\r\n", "").replace("A0,\nx", "")

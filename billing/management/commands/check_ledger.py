@@ -1,18 +1,26 @@
 from typing import Any
 
+import orjson
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from billing import chaining
+from accounts.models import Team
+from billing import chaining, periods
 
+# By team and month: the counter, the ledger, and what all months of the team differ by.
 COUNTERS = """
-SELECT t.slug, s.month, s.settled, coalesce(l.total, 0)
-FROM billing_spend s JOIN accounts_team t ON t.id = s.team_id
-LEFT JOIN (
-    SELECT e.team_id, date_trunc('month', e.at AT TIME ZONE t.time_zone)::date AS month, sum(e.amount) AS total
-    FROM billing_ledgerentry e JOIN accounts_team t ON t.id = e.team_id WHERE e.kind <> 'credit' GROUP BY 1, 2
-) l ON l.team_id = s.team_id AND l.month = s.month
-WHERE s.settled <> coalesce(l.total, 0)
+WITH ledger AS (
+    SELECT e.team_id, date_trunc('month', e.at AT TIME ZONE z.zone)::date AS month, sum(e.amount) AS total
+    FROM billing_ledgerentry e JOIN json_to_recordset(%s::json) AS z(team_id uuid, zone text) USING (team_id)
+    WHERE e.kind <> 'credit' GROUP BY 1, 2
+), held AS (
+    SELECT team_id, month, coalesce(s.settled, 0) AS settled, coalesce(l.total, 0) AS total
+    FROM billing_spend s FULL JOIN ledger l USING (team_id, month)
+)
+SELECT * FROM (
+    SELECT t.slug, h.month, h.settled, h.total, sum(h.settled - h.total) OVER (PARTITION BY h.team_id) AS apart
+    FROM held h JOIN accounts_team t ON t.id = h.team_id
+) AS each WHERE settled <> total ORDER BY slug, month
 """
 EVENTS = """
 SELECT e.id, e.cost, coalesce(sum(l.amount), 0) FROM billing_usageevent e
@@ -26,11 +34,16 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(COUNTERS)
-            counters = cursor.fetchall()
+            cursor.execute(COUNTERS, [_zones()])
+            differing = cursor.fetchall()
             cursor.execute(EVENTS)
             events = cursor.fetchall()
-        for slug, month, settled, total in counters:
+        counters = [row for row in differing if row[-1]]
+        for slug in sorted({row[0] for row in differing if not row[-1]}):
+            self.stdout.write(
+                f"{slug}: its months were counted by other midnights than today's; together they are right."
+            )
+        for slug, month, settled, total, _ in counters:
             self.stderr.write(f"{slug} {month:%Y-%m}: the counter says {settled}, the ledger {total}")
         for event, cost, total in events:
             self.stderr.write(f"event {event}: its cost is {cost}, its lines sum to {total}")
@@ -40,3 +53,9 @@ class Command(BaseCommand):
         if counters or events or seals:
             raise CommandError(f"{len(counters)} counters, {len(events)} events and {len(seals)} seals differ")
         self.stdout.write("The counters and the events equal the ledger, and it is as it was sealed.")
+
+
+def _zones() -> str:
+    """By whose midnights each team's months are counted today, as COUNTERS takes it."""
+    zones = Team.objects.values_list("pk", "time_zone")
+    return orjson.dumps([{"team_id": team, "zone": periods.zone_name(zone)} for team, zone in zones]).decode()

@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from accounts.models import Team
-from billing import invoicing, periods
+from billing import heads, invoicing, periods
 from billing.errors import BadMonth, NotYet
 
 
@@ -25,6 +25,7 @@ class Command(BaseCommand):
                 self.stderr.write(f"not closed: {found}")
                 continue
             self.stdout.write(f"{found.name} {found.team_slug} {found.month_name} ${found.due}")
+        heads.make_missing()
         if waiting:
             raise CommandError(f"{waiting} could not be closed; they are tried again each hour")
 
