@@ -86,7 +86,9 @@ def paints(portal: RunningPortal) -> dict[str, list[float]]:
     from accounts.models import Team
     from tests.factories import crowds
 
-    crowds.fill(Team.objects.get(slug="demo"), models=MODELS, deployments=DEPLOYMENTS, states=("asleep", "failed", "stopped"))
+    crowds.fill(
+        Team.objects.get(slug="demo"), models=MODELS, deployments=DEPLOYMENTS, states=("asleep", "failed", "stopped")
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_chromium(), args=QUIET)
         signed = browser.new_context()

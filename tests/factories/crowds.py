@@ -88,7 +88,9 @@ def furnish(member: Membership, *, many: int = 30) -> Ids:
     anything |= {"name": _invoices(member.team, many), **_validated(member.team, many)}
     known = _people(member, many) | _gateway(member, many) | _money(member.team, many) | _weights(member, many)
     known |= _prompts(member, many)
-    return {"*": anything, "api-throughput": anything | {"run": anything["measured"]}} | {route: anything | {"pk": pk} for routes, pk in known.items() for route in routes.split()}
+    return {"*": anything, "api-throughput": anything | {"run": anything["measured"]}} | {
+        route: anything | {"pk": pk} for routes, pk in known.items() for route in routes.split()
+    }
 
 
 def _people(member: Membership, many: int) -> dict[str, Any]:
@@ -214,7 +216,9 @@ def _validated(team: Team, many: int) -> dict[str, Any]:
         ValidationRun(edition=editions[number], trigger="demand", status="passed", **ended) for number in range(many)
     )
     CaseResult.objects.bulk_create(
-        CaseResult(run=run, position=place, name="case", verdict="passed", answer="x") for run in runs for place in (0, 1)
+        CaseResult(run=run, position=place, name="case", verdict="passed", answer="x")
+        for run in runs
+        for place in (0, 1)
     )
     measured = ThroughputRun.objects.bulk_create(ThroughputRun(status="done", **ended) for _ in range(many))
     states = {row.status: row.pk for row in Deployment.objects.filter(team=team)}
