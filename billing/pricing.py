@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import Min
+from django.db.models import Min, OuterRef, Subquery, Value
+from django.db.models.functions import Concat
 from django.utils import timezone
 
 from billing import rating
@@ -87,6 +88,14 @@ def in_force(skus: Iterable[str], *, at: datetime | None = None) -> dict[str, di
     for price in latest:
         found.setdefault(price.sku, {})[price.meter] = price
     return found
+
+
+def amount_in_force(prefix: str, key: str, *, meter: str, at: datetime | None = None) -> Subquery:
+    """The same amount for each row of another query: of the sku `prefix` and what stands in its column `key`."""
+    rows = Price.objects.filter(
+        sku=Concat(Value(prefix), OuterRef(key)), meter=meter, above_tokens=0, valid_from__lte=at or timezone.now()
+    )
+    return Subquery(rows.order_by("-valid_from", "-pk").values("amount")[:1])
 
 
 def next_change(*, after: datetime) -> datetime | None:

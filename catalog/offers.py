@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts import sealing
+from accounts.models import Team
 from catalog.licensing import stating
 from catalog.licensing.policy import Terms
 from catalog.lifecycle import WORKED_ON, Status
@@ -47,6 +48,12 @@ def deployable_offer(model: Model) -> Offer | None:
     if "offers" in getattr(model, "_prefetched_objects_cache", {}):
         return next((one for one in model.offers.all() if one.path == Offer.Path.DEPLOYABLE), None)
     return model.offers.filter(path=Offer.Path.DEPLOYABLE).select_related("weights").first()
+
+
+def to_deploy(team: Team, slug: str) -> Offer | None:
+    """A deployable offer of a model that the team may see, with all that its terms say: in one query."""
+    rows = Offer.objects.filter(Q(model__team=None) | Q(model__team=team), path=Offer.Path.DEPLOYABLE, model__slug=slug)
+    return rows.select_related("model__licence", *(f"weights__{one}" for one in stating.OF_WEIGHTS)).first()
 
 
 def offer_newest(model: Model) -> None:

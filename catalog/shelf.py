@@ -5,10 +5,12 @@ price that was known before comes into force. Sets of models are the bits of an 
 all facets are some hundred ANDs, and take less than a millisecond.
 """
 
+import gc
 import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -22,7 +24,7 @@ from accounts.models import Team
 from billing import pricing
 from catalog import library, offers
 from catalog.library import Entry, Quote
-from catalog.models import Hardware, Model
+from catalog.models import Change, Hardware, Model
 
 CONTEXTS = {"32k": 32_000, "128k": 128_000, "200k": 200_000, "1m": 1_000_000}
 # USD for a million input tokens: from the first on, below the second.
@@ -33,6 +35,7 @@ PRICES = {
     "10-up": (Decimal(10), Decimal("Infinity")),
 }
 COMMERCIAL = {True: "yes", None: "conditions", False: "no"}
+MOST_CHANGES, CHANGES_KEPT = 1000, 100
 SORTS = ("relevance", "name", "price_in", "price_out", "context", "newest")
 Stamp = tuple[Any, ...]
 
@@ -103,8 +106,16 @@ def current() -> Shelf:
     with _kept.lock:
         shelf = _kept.shelf
         if shelf is None or shelf.stamp != stamp or (shelf.good_until and now >= shelf.good_until):
-            shelf = _kept.shelf = _read(stamp, now)
+            with _no_collecting():
+                shelf = _kept.shelf = _read(stamp, now)
     return shelf
+
+
+def forget_old_changes() -> None:
+    """Past MOST_CHANGES the table keeps the newest; every process reads the library once more for that."""
+    newest = Change.objects.order_by("-pk")
+    if newest.count() > MOST_CHANGES:
+        Change.objects.filter(pk__lt=newest.values_list("pk", flat=True)[CHANGES_KEPT - 1]).delete()
 
 
 class _Kept:
@@ -116,6 +127,19 @@ class _Kept:
 
 
 _kept = _Kept()
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Tens of thousands of rows are made and all are kept: to look through them for garbage again and again would take
+    as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _stamp() -> Stamp:

@@ -1,4 +1,4 @@
-"""Celery's doorbells into imports: the sweep is the truth, a message only makes it quick."""
+"""Celery's doorbells into imports: the sweep is the truth, a message only makes it quick. And what is forgotten."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from django.db import transaction
 
-from catalog import fetching
+from catalog import fetching, shelf
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,11 @@ def sweep_imports() -> None:
 @shared_task(name="catalog.forget_weights")
 def forget_weights() -> None:
     fetching.forget_old()
+
+
+@shared_task(name="catalog.forget_changes")
+def forget_changes() -> None:
+    shelf.forget_old_changes()
 
 
 def ring(weights_id: UUID) -> None:

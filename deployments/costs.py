@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Max
 from django.utils import timezone
 
 from billing import meters, periods, usage
@@ -31,12 +30,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Lately:
-    """USD on the ledger, exact; what runs now is on it from minute to minute, and until then in `running_up`."""
+    """USD on the ledger, exact; what runs now is on it from minute to minute, and until then in `running_up`. For one
+    that has failed, `attempt` is what it has cost since somebody last asked for it."""
 
     hour: Decimal
     day: Decimal
     month: Decimal
     running_up: Decimal
+    attempt: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +83,19 @@ def of(report: Report, *, until: datetime | None = None) -> Costs:
     )
 
 
-def of_attempt(report: Report) -> Decimal:
-    """What the last attempt to start has cost: since somebody last asked for it."""
-    row = report.row
-    asked_at = row.events.filter(after=Status.PENDING).aggregate(at=Max("at"))["at"] or row.created_at
-    found = usage.of_deployment(row.team, deployment_name=row.name, since={"attempt": max(asked_at, row.created_at)})
-    return _total(found["attempt"])
-
-
 def _begins(report: Report) -> dict[str, datetime]:
-    """Of the hour, the day and the month of the team's clock, or the deployment's own if that is later."""
+    """Of the hour, the day and the month of the team's clock, and of a failed attempt, or the deployment's own if that
+    is later."""
     zone, now = report.row.team.time_zone, timezone.now()
     begins = {"hour": _hour(now, zone), "day": _day(now, zone), "month": periods.month_at(now, zone).begins}
+    if report.row.status == Status.FAILED:
+        begins["attempt"] = report.row.asked_at or report.row.created_at  # type: ignore[attr-defined]
     return {name: max(moment, report.row.created_at) for name, moment in begins.items()}
 
 
 def _sums(report: Report, since: dict[str, datetime], until: datetime | None = None) -> Sums:
     """Sums that take long are kept for a while, so that open pages don't sum up a large ledger again and again."""
-    key = (report.row.pk, until, *since.values())
+    key = (report.row.pk, until, *since.items())
     good_until, kept = _kept.get(key, (0.0, None))
     began = time.monotonic()
     if kept is not None and began < good_until:
@@ -115,7 +111,8 @@ def _sums(report: Report, since: dict[str, datetime], until: datetime | None = N
 
 def _lately(report: Report, found: Sums) -> Lately:
     totals = {name: _total(found[name]) for name in ("hour", "day", "month")}
-    return Lately(**totals, running_up=report.unbilled)
+    attempt = _total(found["attempt"]) if "attempt" in found else None
+    return Lately(**totals, running_up=report.unbilled, attempt=attempt)
 
 
 def _total(meters_of_it: dict[str, Metered]) -> Decimal:
@@ -128,13 +125,12 @@ def _line(name: str, metered: Metered) -> Line:
 
 
 def _awake_s(report: Report, begins: datetime, ends: datetime) -> float:
-    """With at least one replica that takes calls."""
+    """With at least one replica that takes calls; no longer ago than a report for a page looks back."""
     spans = []
-    ran = report.row.replicas.filter(ready_at__isnull=False, ready_at__lt=ends)
-    for ready, asked, exited in ran.values_list("ready_at", "remove_asked_at", "exited_at"):
-        end = min(filter(None, [asked, exited, ends]))
-        if ready and end > begins:
-            spans.append((max(ready, begins), end))
+    for one in (*report.replicas, *report.lately):
+        end = min(filter(None, [one.remove_asked_at, one.exited_at, ends]))
+        if one.ready_at and one.ready_at < ends and end > begins:
+            spans.append((max(one.ready_at, begins), end))
     total, covered = 0.0, begins
     for begin, end in sorted(spans):
         total += max(0.0, (end - max(begin, covered)).total_seconds())

@@ -13,7 +13,7 @@ from accounts.models import Role
 from catalog import library, offers
 from catalog.licensing import agreements
 from catalog.licensing.policy import Standing, Use
-from catalog.models import Hardware, Model
+from catalog.models import Hardware, Model, Offer, Weights
 from deployments import operations, preparing, rehearsing, status
 from deployments.engine_forms import adapter_choices
 from deployments.errors import BadName, BadOption, DeploymentError, NameTaken, NotDeployable, Unlicensed
@@ -28,14 +28,16 @@ DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 @require_http_methods(["GET", "POST"])
 def deploy_new(request: TeamRequest) -> HttpResponse:
     """The page; what of it changes while somebody types (htmx); a dry run; or a deployment."""
-    model = get_object_or_404(library.visible_to(request.team), slug=request.GET.get("model", ""))
+    slug = request.GET.get("model", "")
+    offer = offers.to_deploy(request.team, slug)
+    model = offer.model if offer else get_object_or_404(library.visible_to(request.team), slug=slug)
     if request.membership.role not in DEPLOYERS:
         return render(request, "403.html", {"reason": "Your role may look at deployments, not make them."}, status=403)
-    if model.openness == Model.Openness.CLOSED or offers.deployable_offer(model) is None:
+    if offer is None or model.openness == Model.Openness.CLOSED:
         (entry,) = library.entries([model])
         return render(request, "403.html", {"reason": f"{model.name}: {entry.deployable.reason}."}, status=409)
     try:
-        page = _page(request, model, request.POST if request.method == "POST" else None)
+        page = _page(request, offer, request.POST if request.method == "POST" else None)
     except NotDeployable as error:
         return render(request, "403.html", {"reason": str(error)}, status=409)
     if request.htmx:  # type: ignore[attr-defined]
@@ -95,22 +97,21 @@ class _Page:
         }
 
 
-def _page(request: TeamRequest, model: Model, data: QueryDict | None) -> _Page:
+def _page(request: TeamRequest, offer: Offer, data: QueryDict | None) -> _Page:
     """The form, and what its options, as far as they are right, would need on each hardware."""
-    revision = str(data.get("revision", "")) if data else ""
-    try:
-        loaded = preparing.loads(preparing.weights_of(model, revision))
-    except BadOption:  # the form says so
-        loaded = preparing.loads(preparing.weights_of(model, ""))
+    model = offer.model
+    revisions = preparing.revisions(model)
+    loaded = _loaded(offer, revisions, str(data.get("revision", "")) if data else "")
     policy = agreements.policy_of(request.team.pk)
-    known = list(Hardware.objects.all())
-    first = _first(loaded, known)
+    known = preparing.priced_hardware()
+    here = [one for one in known if not preparing.why_not(loaded, one, per_second=preparing.price_of(one))]
+    first = here[0].slug if here else ""  # the smallest
     form = DeployForm(
         data,
         engine=loaded.engine,
-        max_context_tokens=preparing.most_context(model, loaded.base),
-        hardware=[(one.slug, one.name) for one in known if not preparing.why_not(loaded, one)],
-        revisions=[(one.revision, one.revision) for one in preparing.revisions(model)],
+        max_context_tokens=preparing.most_context(model, loaded.base, offer=offer),
+        hardware=[(one.slug, one.name) for one in here],
+        revisions=[(one.revision, one.revision) for one in revisions],
         adapters=_adapters(request, loaded),
         initial={
             "name": operations.free_name(request.team, model),
@@ -119,14 +120,24 @@ def _page(request: TeamRequest, model: Model, data: QueryDict | None) -> _Page:
             "use": policy.default_use,
         },
     )
-    options, wrong = _options(model, loaded, form)
-    sites = preparing.sites(loaded, options)
+    options, wrong = _options(offer, loaded, form)
+    sites = preparing.sites(loaded, options, known)
     slug = (data.get("hardware") if data else None) or first
     chosen = next((site for site in sites if site.hardware.slug == slug), None)
     asked = data.get("use", "") if data else ""
     use = asked if asked in Use.values else policy.default_use
     licences = agreements.standings(policy, _chosen(request, loaded, form).terms, use)
     return _Page(model, loaded, form, sites, chosen, wrong, use, licences)
+
+
+def _loaded(offer: Offer, revisions: list[Weights], asked: str) -> Loaded:
+    """What was asked for; what the offer says where nothing was, or what can't be: the form says so."""
+    assert offer.weights is not None  # noqa: S101 - the database's own constraint
+    chosen = next((one for one in revisions if one.revision == asked), offer.weights)
+    try:
+        return preparing.loads(chosen)
+    except BadOption:
+        return preparing.loads(offer.weights)
 
 
 def _chosen(request: TeamRequest, loaded: Loaded, form: DeployForm) -> Loaded:
@@ -147,19 +158,14 @@ def _agree(request: TeamRequest, page: "_Page") -> None:
             agreements.agree(request.team, one.terms, use=one.use, model=page.model.slug, actor=request.user.email)
 
 
-def _first(loaded: Loaded, known: list[Hardware]) -> str:
-    """The smallest that can be taken."""
-    return next((one.slug for one in known if not preparing.why_not(loaded, one)), "")
-
-
 def _adapters(request: TeamRequest, loaded: Loaded) -> list[tuple[str, str]]:
     rows = preparing.adapters_for(request.team, loaded.base)
     return adapter_choices([row for row in rows if row.pk != loaded.chosen.pk], {})
 
 
-def _options(model: Model, loaded: Loaded, form: DeployForm) -> tuple[dict[str, Any], str]:
+def _options(offer: Offer, loaded: Loaded, form: DeployForm) -> tuple[dict[str, Any], str]:
     """Those that were filled in, checked; the defaults where one of them is wrong, and which."""
-    place = preparing.place_of(model, loaded, Hardware(gpus=0))
+    place = preparing.place_of(offer.model, loaded, Hardware(gpus=0), offer=offer)
     if form.is_bound:
         form.is_valid()
         try:

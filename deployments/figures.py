@@ -1,18 +1,18 @@
 """How a deployment answers: calls, tokens, first tokens, failures and replicas over the last hour."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from deployments import charts, loads, tallies
-from deployments.models import Deployment, Replica
+from deployments import charts, tallies
+from deployments.loads import Loads
+from deployments.status import HOUR, Report
 from deployments.tallies import Sum
 
-HOUR, FIVE_MINUTES, MINUTE = timedelta(hours=1), timedelta(minutes=5), timedelta(minutes=1)
+FIVE_MINUTES, MINUTE = timedelta(minutes=5), timedelta(minutes=1)
 BINS = 60
 
 
@@ -69,11 +69,11 @@ class Figures:
         return charts.steps(self.replicas, label=f"Replicas awake over the last hour: at most {max(self.replicas)}")
 
 
-def of(row: Deployment, live: Iterable[Replica]) -> Figures:
-    now = timezone.now()
+def of(report: Report, held: Loads) -> Figures:
+    """Of a report for a page, and of what the gateways hold."""
+    row, now = report.row, timezone.now()
     begins = now - HOUR
     steps = tallies.steps(row.pk, since=begins)
-    held = loads.now()
     minutes = [Sum() for _ in range(BINS)]
     for at, one in steps.items():
         minutes[max(0, min(BINS - 1, int((at - begins) / MINUTE)))].add(one)
@@ -81,12 +81,12 @@ def of(row: Deployment, live: Iterable[Replica]) -> Figures:
         minute=_since(steps, now - MINUTE),
         five_minutes=_since(steps, now - FIVE_MINUTES),
         hour=_since(steps, begins),
-        in_flight=sum(held.calls[replica.name] for replica in live),
+        in_flight=sum(held.calls[replica.name] for replica in report.replicas),
         waiting=held.waiting[str(row.pk)],
         calls=[one.calls for one in minutes],
         tokens=[one.tokens_out for one in minutes],
         first_tokens_ms=[one.first_token_ms(0.5) or 0.0 for one in minutes],
-        replicas=_awake(row, begins),
+        replicas=_awake(report, begins),
     )
 
 
@@ -98,11 +98,9 @@ def _since(steps: dict[datetime, Sum], begins: datetime) -> Sum:
     return total
 
 
-def _awake(row: Deployment, begins: datetime) -> list[int]:
+def _awake(report: Report, begins: datetime) -> list[int]:
     """How many replicas took calls at the end of each minute."""
-    ran = row.replicas.filter(Q(exited_at=None) | Q(exited_at__gt=begins), ready_at__isnull=False)
-    spans = [
-        (ready, asked or exited) for ready, asked, exited in ran.values_list("ready_at", "remove_asked_at", "exited_at")
-    ]
+    ran = [*report.replicas, *report.lately]
+    spans = [(one.ready_at, one.remove_asked_at or one.exited_at) for one in ran]
     moments = [begins + (n + 1) * MINUTE for n in range(BINS)]
     return [sum(ready <= at and (end is None or end >= at) for ready, end in spans if ready) for at in moments]

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from accounts.models import Team
-from billing import pricing
 from deployments import costs, figures, loads, logs, remedies, starts, status
 from deployments import overview as overviews
 from deployments.backends import backends
+from deployments.costs import Costs, Lately
 from deployments.lifecycle import IN_MOTION, Status
+from deployments.loads import Loads
 from deployments.models import Deployment, Orphan, Replica
 from deployments.status import Report
 from deployments.watching import Frame, Seat
@@ -25,7 +27,7 @@ from deployments.watching import Frame, Seat
 PAGE, LIST = "deployments/detail.html", "deployments/list.html"
 LIVE, LOGS, VERSIONS, COST = "live", "logs", "versions", "cost"
 TABS = (LIVE, LOGS, VERSIONS, COST)
-EVENTS, REPLICAS, VERSIONS_SHOWN, LOG_LINES = 40, 12, 30, 300
+EVENTS, VERSIONS_SHOWN, LOG_LINES = 40, 30, 300
 ORPHANS = 5
 
 # The form token differs at each rendering, and lengths of time with each second: neither is a change of the page.
@@ -68,10 +70,9 @@ class Page:
     def frame(self, seat: Seat) -> Frame:
         """The parts that differ from what was sent, and what the log has got more."""
         seat.watches = {str(self.pk)}
-        row = own(self.eyes.team, self.pk)
-        if row is None:
+        report = status.watched(self.eyes.team, self.pk)
+        if report is None:
             return Frame([], 0, is_over=True)
-        report = status.at_a_glance(row)
         fresh = [html for name, html in self.parts(report).items() if self._is_new(name, html)]
         events: list[tuple[str, object]] = [("parts", fresh)] if fresh else []
         if self.shown.tab == LOGS and self.shown.before is None and (more := self._log_since(report)):
@@ -80,20 +81,20 @@ class Page:
 
     def parts(self, report: Report) -> dict[str, SafeString]:
         """Name -> HTML, with its digest in `data-seen`."""
-        given = self._common(report)
+        spent = self._spent(report)
+        given = self._common(report) | {"costs": spent, "attempt_cost": _attempt_cost(spent)}
         drawn = {"head": _draw(PAGE, "head", given), "timeline": _draw(PAGE, "timeline", given)}
         match self.shown.tab:
             case "live":
-                facts = {"figures": figures.of(report.row, report.replicas), "costs": costs.lately(report)}
-                drawn["now"] = _draw(PAGE, "now", given | facts)
-                drawn["replicas"] = _draw(PAGE, "replicas", given | {"replicas": _replicas(report, REPLICAS)})
+                held = loads.now()
+                drawn["now"] = _draw(PAGE, "now", given | {"figures": figures.of(report, held)})
+                drawn["replicas"] = _draw(PAGE, "replicas", given | {"replicas": _replicas(report, held)})
             case "logs":
                 drawn["engines"] = _draw(PAGE, "engines", given | self._choice(report))
             case "versions":
                 drawn["versions"] = _draw(PAGE, "versions", given | {"versions": _versions(report.row)})
             case "cost":
-                facts = {"costs": costs.of(report, until=report.row.next_born)}  # type: ignore[attr-defined]
-                drawn["cost"] = _draw(PAGE, "cost", given | facts)
+                drawn["cost"] = _draw(PAGE, "cost", given)
         return {name: _wrapped(name, html, self.eyes.token) for name, html in drawn.items()}
 
     def log(self, report: Report) -> dict[str, Any]:
@@ -125,18 +126,20 @@ class Page:
         return asked.first()
 
     def _choice(self, report: Report) -> dict[str, Any]:
-        replicas = report.row.replicas.select_related("version").order_by("-created_at")
+        rows = report.row.replicas.select_related("version").order_by("-created_at")
+        replicas = list(rows[: settings.ENGINE_LOGS_KEPT])
+        asked = self.shown.replica
+        among = next((one for one in replicas if asked is None or one.pk == asked), None)
         return {
-            "replicas": list(replicas[: settings.ENGINE_LOGS_KEPT]),
-            "chosen": self._chosen(report),
+            "replicas": replicas,
+            "chosen": among or (self._chosen(report) if asked else None),
             "kept_days": settings.ENGINE_LOG_DAYS,
         }
 
     def _common(self, report: Report) -> dict[str, Any]:
         row = report.row
         events = list(row.events.order_by("-at", "-pk")[:EVENTS])
-        past = starts.history(row)
-        has_failed = row.status == Status.FAILED
+        past, start = starts.known(report, events)
         evidence, _, evidence_log = row.detail.partition("\n\n")
         return {
             "report": report,
@@ -146,14 +149,19 @@ class Page:
             "token": PLACE_OF_TOKEN,
             "events": events,
             "past": past,
-            "start": starts.current(report, events, past),
+            "start": start,
             "remedies": remedies.offered(row),
-            "larger": remedies.larger_hardware(row) if has_failed else None,
-            "attempt_cost": costs.of_attempt(report) if has_failed else None,
-            "failed_start_is_free": _failed_start_is_free(report),
             "evidence": evidence,
             "evidence_log": evidence_log,
         }
+
+    def _spent(self, report: Report) -> Costs | Lately | None:
+        """What the tab shows of it, and why it failed tells."""
+        if self.shown.tab == COST:
+            return costs.of(report, until=report.row.next_born)  # type: ignore[attr-defined]
+        if self.shown.tab == LIVE or report.row.status == Status.FAILED:
+            return costs.lately(report)
+        return None
 
     def _is_new(self, name: str, html: SafeString) -> bool:
         seen = _digest_in(html)
@@ -242,14 +250,17 @@ def _list_pause_s(overview: overviews.Overview) -> float:
     return 1.0 if is_moving else 5.0
 
 
-def _replicas(report: Report, most: int) -> list[dict[str, Any]]:
+def _attempt_cost(spent: Costs | Lately | None) -> Decimal | None:
+    lately = spent.lately if isinstance(spent, Costs) else spent
+    return lately.attempt if lately else None
+
+
+def _replicas(report: Report, held: Loads) -> list[dict[str, Any]]:
     """The live ones first, then the last that ended."""
-    row = report.row
-    held = loads.now().calls
-    backend = backends[row.backend]
-    ended = list(row.replicas.filter(exited_at__isnull=False).select_related("version").order_by("-exited_at")[:most])
+    backend = backends[report.row.backend]
+    ended = report.lately[: status.ENDED_SHOWN]
     live = [
-        {"row": one, "calls": held[one.name], "memory": backend.memory(one.name), "state": _state(one)}
+        {"row": one, "calls": held.calls[one.name], "memory": backend.memory(one.name), "state": _state(one)}
         for one in report.replicas
     ]
     return live + [{"row": one, "calls": None, "memory": None, "state": _state(one)} for one in ended]
@@ -267,8 +278,3 @@ def _state(replica: Replica) -> str:
 
 def _versions(row: Deployment) -> list[Any]:
     return list(row.versions.select_related("weights", "hardware")[:VERSIONS_SHOWN])
-
-
-def _failed_start_is_free(report: Report) -> bool:
-    price = pricing.in_force({report.row.hardware.sku}).get(report.row.hardware.sku, {}).get(costs.FAILED_STARTS)
-    return price is None or price.amount == 0

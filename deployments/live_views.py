@@ -61,9 +61,10 @@ async def list_stream(request: HttpRequest) -> HttpResponseBase:
 @team_required
 def deployment_detail(request: TeamRequest, pk: UUID, tab: str = LIVE) -> HttpResponse:
     """One tab of the page, or its parts alone for a page that asks for them itself."""
-    row = _own(request, pk)
+    report = status.watched(request.team, pk)
+    if report is None:
+        raise Http404
     page = Page(pk, _eyes(request, request.membership), _shown(request, tab))
-    report = status.at_a_glance(row)
     parts = page.parts(report)
     if _is_poll(request):
         return HttpResponse("".join(parts.values()))
@@ -79,7 +80,7 @@ def deployment_detail(request: TeamRequest, pk: UUID, tab: str = LIVE) -> HttpRe
     if tab == LOGS:
         context |= page.log(report)
     if tab == LIVE and not report.is_over and report.row.status != Status.FAILED:
-        context["snippets"] = snippets.of(row.endpoint_model, base_url=request.build_absolute_uri("/v1"))
+        context["snippets"] = snippets.of(report.row.endpoint_model, base_url=request.build_absolute_uri("/v1"))
     return render(request, "deployments/detail.html", context)
 
 

@@ -14,6 +14,7 @@ from django.conf import settings
 
 from accounts.models import Team
 from billing import pricing
+from billing.meters import COMPUTE_SECONDS
 from catalog import facts, measurements, offers
 from catalog.errors import LicenceRefused
 from catalog.licensing import agreements, stating
@@ -132,7 +133,7 @@ def what(
 ) -> What:
     """Raises NotDeployable, or BadOption naming the field that is wrong."""
     loaded = loads(weights, adapters_of(team, adapters))
-    if problem := why_not(loaded, hardware):
+    if problem := why_not(loaded, hardware, per_second=price_of(hardware)):
         raise NotDeployable(f"{hardware.name}: {problem}")
     checked = loaded.engine.check(options, place_of(model, loaded, hardware))
     environment.check(env, secrets)
@@ -148,6 +149,12 @@ def check_licence(team: Team, loaded: Loaded, *, use: str) -> None:
         agreements.require(team, loaded.terms, use=use, model=loaded.chosen.model.slug)
     except LicenceRefused as error:
         raise Unlicensed(error.refusal) from error
+
+
+def priced_hardware() -> list[Hardware]:
+    """All that the portal knows, each with `per_second`, its price in force, or None; in one query."""
+    price = pricing.amount_in_force("compute:", "slug", meter=COMPUTE_SECONDS.name)
+    return list(Hardware.objects.annotate(per_second=price))
 
 
 def weights_of(model: Model, revision: str) -> Weights:
@@ -166,9 +173,9 @@ def weights_of(model: Model, revision: str) -> Weights:
 
 
 def revisions(model: Model) -> list[Weights]:
-    """All that can be deployed of it, the newest first; what is on its way is waited for."""
+    """All that can be deployed of it, the newest first; what is on its way is waited for. Their terms ask no more."""
     ready = model.weights.filter(status__in={WeightsStatus.READY, *WORKED_ON}, format__in=offers.ENGINES)
-    return list(ready.select_related("base").order_by("-version"))
+    return list(ready.select_related(*stating.OF_WEIGHTS).order_by("-version"))
 
 
 def adapters_for(team: Team, base: Weights) -> list[Weights]:
@@ -216,34 +223,34 @@ def most_context(model: Model, base: Weights, *, offer: Offer | None = None) -> 
     return listed or facts.known(base).get("context_tokens")
 
 
-def sites(loaded: Loaded, options: Mapping[str, Any]) -> list[Site]:
-    """Every hardware that the portal knows, with these checked options, those that can be taken first."""
-    rows = list(Hardware.objects.all())
-    prices = pricing.in_force({row.sku for row in rows})
+def sites(loaded: Loaded, options: Mapping[str, Any], rows: Iterable[Hardware]) -> list[Site]:
+    """All of `priced_hardware`, with these checked options, those that can be taken first."""
     peaks, rates = measured(loaded), measurements.rates(loaded.chosen)
-    found = [_site(loaded, row, options, prices=prices.get(row.sku, {}), peaks=peaks, rates=rates) for row in rows]
+    found = [_site(loaded, row, options, per_second=price_of(row), peaks=peaks, rates=rates) for row in rows]
     return sorted(found, key=lambda site: bool(site.why_not))
 
 
 def site_of(loaded: Loaded, hardware: Hardware, options: Mapping[str, Any]) -> Site:
-    prices = pricing.in_force({hardware.sku})
-    return _site(
-        loaded,
-        hardware,
-        options,
-        prices=prices.get(hardware.sku, {}),
-        peaks=measured(loaded),
-        rates=measurements.rates(loaded.chosen),
-    )
+    peaks, rates = measured(loaded), measurements.rates(loaded.chosen)
+    return _site(loaded, hardware, options, per_second=price_of(hardware), peaks=peaks, rates=rates)
 
 
-def why_not(loaded: Loaded, hardware: Hardware) -> str:
+def price_of(hardware: Hardware) -> Decimal | None:
+    """USD a second awake; asked for unless the row brings it."""
+    if hasattr(hardware, "per_second"):
+        found: Decimal | None = hardware.per_second
+        return found
+    price = pricing.in_force({hardware.sku}).get(hardware.sku, {}).get(COMPUTE_SECONDS.name)
+    return price.amount if price else None
+
+
+def why_not(loaded: Loaded, hardware: Hardware, *, per_second: Decimal | None) -> str:
     """Why it can't run there whatever its size; empty if it can."""
     if not hardware.backend:
         return "No backend of this portal offers it."
     if missing := loaded.engine.missing(gpus=hardware.gpus):
         return missing
-    if "compute.seconds" not in pricing.in_force({hardware.sku}).get(hardware.sku, {}):
+    if per_second is None:
         return "It has no price yet, so nothing can run on it."
     return ""
 
@@ -326,19 +333,18 @@ def _site(
     hardware: Hardware,
     options: Mapping[str, Any],
     *,
-    prices: Mapping[str, Any],
+    per_second: Decimal | None,
     peaks: Iterable[Peak],
     rates: Mapping[str, Measurement],
 ) -> Site:
     estimate = estimate_of(loaded, hardware, options, peaks)
     fits = sizing.fit(estimate, hardware.memory_gib)
-    price = prices.get("compute.seconds")
-    reason = why_not(loaded, hardware)
+    reason = why_not(loaded, hardware, per_second=per_second)
     if not reason and fits == Fit.NO:
         part = "" if estimate.part_of_memory == 1 else f", of which {estimate.part_of_memory:.0%} may be taken"
         needs = sizing.gib(estimate.total.low)
         reason = f"Too large: at least {needs} are needed, and it has {hardware.memory_gib} GiB{part}."
-    return Site(hardware, estimate, fits, reason, price.amount if price else None, rates.get(hardware.slug))
+    return Site(hardware, estimate, fits, reason, per_second, rates.get(hardware.slug))
 
 
 def _formula(loaded: Loaded, hardware: Hardware, options: Mapping[str, Any]) -> Estimate:

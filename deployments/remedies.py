@@ -23,6 +23,7 @@ class Remedy:
     step: Step
     label: str
     muted: str = ""
+    hardware: Hardware | None = None
 
     @property
     def is_done_here(self) -> bool:
@@ -71,7 +72,7 @@ def _remedy(row: Deployment, step: Step) -> Remedy:
             larger = larger_hardware(row)
             if larger is None:
                 return Remedy(step, step.label, muted="none that is larger is offered here for this model")
-            return Remedy(step, f"Deploy it on {larger.name}, {larger.memory_gib} GiB")
+            return Remedy(step, f"Deploy it on {larger.name}, {larger.memory_gib} GiB", hardware=larger)
         case _:
             return Remedy(step, step.label)
 

@@ -1,12 +1,12 @@
 """Starts: what the current one is doing and has done, and how long those before it took."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
-from django.db.models import Q
+from django.db.models import Exists, Q, QuerySet, Value
 from django.utils.safestring import SafeString
 
 from deployments import charts, logs, phases
@@ -15,7 +15,7 @@ from deployments.models import Deployment, DeploymentEvent, Replica
 from deployments.status import Report
 
 BEGINNINGS = frozenset({Status.PENDING, Status.WAKING, Status.STARTING, Status.UPDATING})
-HISTORY = 30
+HISTORY, TRIED = 30, 20
 HEAD_BYTES = 64 * 1024
 
 
@@ -69,29 +69,57 @@ class History:
         return charts.bars(self.seconds, label=f"The last {len(self.seconds)} cold starts, oldest first")
 
 
-def history(row: Deployment) -> History:
-    """Of this deployment; while it has none, of the same weights or, if there are none either, the same hardware."""
-    started = Replica.objects.filter(ready_at__isnull=False, started_at__isnull=False)
-    for where in (Q(deployment=row), Q(deployment__weights=row.weights_id, deployment__hardware=row.hardware_id)):
-        latest = started.filter(where).order_by("-created_at").values_list("created_at", "started_at", "ready_at")
-        took = list(latest[:HISTORY])
-        if took:
-            break
-    spans = [(created, begun, ready) for created, begun, ready in reversed(took) if begun and ready]
+def known(report: Report, events: Sequence[DeploymentEvent]) -> tuple[History, Start | None]:
+    """The starts of this deployment, or, while it has none, those of the same weights on the same hardware; and the one
+    that is going on, or the last that came to Ready, None if it never started. `events` newest first. One query."""
+    begun = _beginning(events)
+    past: list[Replica] = []
+    tried: list[Replica] = []
+    for replica in _replicas(report.row, since=begun.at if begun else None):
+        (tried if replica.is_of_this_start else past).append(replica)  # type: ignore[attr-defined]
+    history = _history(past, failed=report.row.failed_starts or 0)  # type: ignore[attr-defined]
+    return history, _current(report, begun, events, history, tried) if begun else None
+
+
+def _replicas(row: Deployment, *, since: datetime | None) -> Iterable[Replica]:
+    """The last that came to Ready, of this deployment or else of its like, and the first that were tried since then."""
+    ready = Replica.objects.filter(ready_at__isnull=False, started_at__isnull=False)
+    own, like = Q(deployment=row), Q(deployment__weights=row.weights_id, deployment__hardware=row.hardware_id)
+    parts = [ready.filter(own), ready.filter(like, ~Exists(ready.filter(own)))]
+    asked = [_marked(part.order_by("-created_at")[:HISTORY], is_of_this_start=False) for part in parts]
+    if since is not None:
+        tried = row.replicas.filter(created_at__gte=since).order_by("created_at")
+        asked.append(_marked(tried[:TRIED], is_of_this_start=True))
+    first, *others = asked
+    return first.union(*others, all=True)
+
+
+def _marked(rows: "QuerySet[Replica]", *, is_of_this_start: bool) -> "QuerySet[Replica]":
+    return rows.select_related("version").annotate(is_of_this_start=Value(is_of_this_start))
+
+
+def _history(latest: list[Replica], *, failed: int) -> History:
+    spans = [
+        (one.created_at, one.started_at, one.ready_at)
+        for one in sorted(latest, key=lambda one: one.created_at)
+        if one.started_at and one.ready_at
+    ]
     return History(
         seconds=[(ready - created).total_seconds() for created, _, ready in spans],
-        failed=row.replicas.filter(crashed=True, ready_at=None).count(),
+        failed=failed,
         process_s=_middle([(begun - created).total_seconds() for created, begun, _ in spans]),
         engine_s=_middle([(ready - begun).total_seconds() for _, begun, ready in spans]),
     )
 
 
-def current(report: Report, events: Sequence[DeploymentEvent], past: History) -> Start | None:
-    """The one that is going on, or the last that came to Ready; `events` newest first. None if it never started."""
-    begun = _beginning(events)
-    if begun is None:
-        return None
-    replica = _replica(report, begun.at)
+def _current(
+    report: Report,
+    begun: DeploymentEvent,
+    events: Sequence[DeploymentEvent],
+    past: History,
+    tried: list[Replica],
+) -> Start | None:
+    replica = _nearest(tried)
     done_at = replica.ready_at if replica else None
     if done_at is None and not (report.is_coming or report.is_updating):
         return None
@@ -126,10 +154,10 @@ def _beginning(events: Sequence[DeploymentEvent]) -> DeploymentEvent | None:
     return found
 
 
-def _replica(report: Report, since: datetime) -> Replica | None:
+def _nearest(tried: list[Replica]) -> Replica | None:
     """The first of this start that takes calls, else the one that is nearest to it."""
-    tried = report.row.replicas.filter(created_at__gte=since).order_by("created_at")
-    mine = [one for one in tried.select_related("version")[:20] if not one.crashed or one.ready_at]
+    oldest_first = sorted(tried, key=lambda one: one.created_at)
+    mine = [one for one in oldest_first if not one.crashed or one.ready_at]
     ready = [one for one in mine if one.ready_at]
     return next(iter(ready or [one for one in mine if one.exited_at is None]), None)
 

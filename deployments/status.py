@@ -2,27 +2,32 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import DecimalField, OuterRef, Prefetch, QuerySet, Subquery, Sum, Value
+from django.db.models import Count, DecimalField, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import Team
 from billing import pricing
 from billing.metering import Slice
+from billing.meters import COMPUTE_SECONDS, COMPUTE_STARTING_FAILED
 from billing.models import LedgerEntry, Price
 from deployments import capacity
 from deployments.lifecycle import NEXT_STEPS, SETTLED, Reason, Status, Step
-from deployments.models import Deployment, Replica
+from deployments.models import Deployment, DeploymentEvent, Replica
+
+HOUR = timedelta(hours=1)
+ENDED_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """A deployment as it stands, with its live replicas. `cost` is the ledger's sum so far, `unbilled` what they have
-    run up since. `queue_position`: who waits for capacity, and how many are served before; 1 is next."""
+    run up since. `queue_position`: who waits for capacity, and how many are served before; 1 is next. `lately`: for a
+    page, the replicas that ended within the hour or last of all, the newest first."""
 
     row: Deployment
     replicas: tuple[Replica, ...]
@@ -30,6 +35,8 @@ class Report:
     cost: Decimal
     unbilled: Decimal
     queue_position: int | None = None
+    failed_start_is_free: bool = True
+    lately: tuple[Replica, ...] = ()
 
     @property
     def replica(self) -> Replica | None:
@@ -99,12 +106,15 @@ def standing(team: Team, pks: Iterable[UUID]) -> list[Report]:
 
 
 def of(deployment: Deployment) -> Report:
-    return _reports(deployment.team, _alone(deployment))[0]
+    rows = _alone(deployment.team, deployment.pk).prefetch_related(_live_replicas(), "version__adapters")
+    return _reports(deployment.team, rows)[0]
 
 
-def at_a_glance(deployment: Deployment) -> Report:
-    """The same without what it has cost so far, as in `standing`."""
-    return _reports(deployment.team, _alone(deployment), cost=Value(Decimal(0)))[0]
+def watched(team: Team, pk: UUID) -> Report | None:
+    """For its page: without what it has cost so far, as in `standing`, and with the replicas that ended lately. None:
+    the team has no such deployment."""
+    rows = _alone(team, pk).prefetch_related(_shown_replicas(pk))
+    return next(iter(_reports(team, rows, cost=Value(Decimal(0)))), None)
 
 
 def usual_start_s(*, hardware_slug: str) -> float | None:
@@ -115,15 +125,24 @@ def usual_start_s(*, hardware_slug: str) -> float | None:
     return seconds[len(seconds) // 2] if seconds else None
 
 
-def _alone(deployment: Deployment) -> QuerySet[Deployment]:
-    rows = Deployment.objects.filter(pk=deployment.pk)
+def _alone(team: Team, pk: UUID) -> QuerySet[Deployment]:
+    """With how many of its starts have failed, and when somebody last asked for one."""
+    rows = Deployment.objects.of(team).filter(pk=pk)
     rows = rows.select_related("team", "model", "hardware", "weights", "version", "next_version")
-    return rows.prefetch_related(_live_replicas(), "version__adapters")
+    return rows.annotate(failed_starts=_FAILED_STARTS, asked_at=_ASKED_AT)
 
 
 def _live_replicas() -> "Prefetch[str]":
     live = Replica.objects.filter(exited_at=None).select_related("version").order_by("ordinal")
-    return Prefetch("replicas", live, to_attr="live_replicas")
+    return Prefetch("replicas", live, to_attr="shown_replicas")
+
+
+def _shown_replicas(pk: UUID) -> "Prefetch[str]":
+    """The live ones, those that ended within the hour, and the last that ended."""
+    last = Replica.objects.filter(deployment=pk, exited_at__isnull=False).order_by("-exited_at").values("pk")
+    wanted = Q(exited_at=None) | Q(exited_at__gt=timezone.now() - HOUR) | Q(pk__in=last[:ENDED_SHOWN])
+    rows = Replica.objects.filter(wanted).select_related("version").order_by("ordinal", "-exited_at")
+    return Prefetch("replicas", rows, to_attr="shown_replicas")
 
 
 def _reports(team: Team, rows: QuerySet[Deployment], cost: Subquery | Value | None = None) -> list[Report]:
@@ -141,6 +160,16 @@ _NEXT_BORN = Subquery(
     .order_by("created_at")
     .values("created_at")[:1]
 )
+_FAILED_STARTS = Subquery(
+    Replica.objects.filter(deployment=OuterRef("pk"), crashed=True, ready_at=None)
+    .order_by()
+    .values("deployment")
+    .annotate(count=Count("pk"))
+    .values("count")
+)
+_ASKED_AT = Subquery(
+    DeploymentEvent.objects.filter(deployment=OuterRef("pk"), after=Status.PENDING).order_by("-at").values("at")[:1]
+)
 _COST = Subquery(
     LedgerEntry.objects.filter(
         at__lt=Coalesce(OuterRef("next_born"), Value(datetime(9999, 1, 1, tzinfo=UTC))),
@@ -156,12 +185,24 @@ _COST = Subquery(
 
 
 def _report(row: Deployment, prices: dict[str, dict[str, Price]], turn: int | None) -> Report:
-    replicas = tuple(row.live_replicas)  # type: ignore[attr-defined]
-    price = prices.get(row.hardware.sku, {}).get("compute.seconds")
+    shown: list[Replica] = row.shown_replicas  # type: ignore[attr-defined]
+    replicas = tuple(one for one in shown if one.exited_at is None)
+    ended = [one for one in shown if one.exited_at]
+    of_hardware = prices.get(row.hardware.sku, {})
+    price, failing = of_hardware.get(COMPUTE_SECONDS.name), of_hardware.get(COMPUTE_STARTING_FAILED.name)
     per_second = price.amount if price else None
     unbilled = sum((_run_up(replica, per_second) for replica in replicas), Decimal(0))
     cost: Decimal = row.cost  # type: ignore[attr-defined]
-    return Report(row=row, replicas=replicas, per_second=per_second, cost=cost, unbilled=unbilled, queue_position=turn)
+    return Report(
+        row=row,
+        replicas=replicas,
+        per_second=per_second,
+        cost=cost,
+        unbilled=unbilled,
+        queue_position=turn,
+        failed_start_is_free=failing is None or failing.amount == 0,
+        lately=tuple(sorted(ended, key=lambda one: one.exited_at or one.created_at, reverse=True)),
+    )
 
 
 def _run_up(replica: Replica, per_second: Decimal | None) -> Decimal:

@@ -42,6 +42,7 @@ app.conf.update(
         },
         "catalog.sweep_imports": {"task": "catalog.sweep_imports", "schedule": 5.0, "options": {"expires": 5}},
         "catalog.forget_weights": {"task": "catalog.forget_weights", "schedule": 600.0, "options": {"expires": 600}},
+        "catalog.forget_changes": {"task": "catalog.forget_changes", "schedule": 3600.0, "options": {"expires": 3600}},
         "portal.heartbeat": {"task": "portal.heartbeat", "schedule": 5.0, "options": {"expires": 10}},
     },
 )

@@ -9,16 +9,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import CharField, Count, DateTimeField, F, OuterRef, Q, QuerySet, Subquery, Sum, Value
-from django.db.models.functions import Cast, Concat
+from django.db.models import CharField, Count, DateTimeField, F, Q, QuerySet, Sum, Value
+from django.db.models.functions import Cast
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Membership, Role, Team
-from billing import budgets, periods
+from billing import budgets, periods, pricing
 from billing.budgets import Standing
 from billing.meters import COMPUTE_SECONDS
-from billing.models import Budget, LedgerEntry, Price, Reservation
+from billing.models import Budget, LedgerEntry, Reservation
 from catalog.licensing import agreements, stating
 from catalog.lifecycle import Status as WeightsStatus
 from catalog.models import Provider, Weights
@@ -190,9 +190,6 @@ def of(team: Team, *, is_staff: bool, looked: bool, now: datetime | None = None)
 
 def _running(team: Team, now: datetime) -> list[Running]:
     """All that is not stopped, with what an hour awake costs, in one query."""
-    price = Price.objects.filter(
-        sku=OuterRef("sku"), meter=COMPUTE_SECONDS.name, above_tokens=0, valid_from__lte=now
-    ).order_by("-valid_from", "-pk")
     live = Q(replicas__exited_at=None, replicas__remove_asked_at=None, replicas__pk__isnull=False)
     rows: QuerySet[Any] = (
         Deployment.objects.unsettled()
@@ -203,9 +200,8 @@ def _running(team: Team, now: datetime) -> list[Running]:
         .annotate(
             ready=Count("replicas", filter=live & Q(replicas__ready_at__isnull=False)),
             starting=Count("replicas", filter=live & Q(replicas__ready_at=None)),
-            sku=Concat(Value("compute:"), F("hardware_id"), output_field=CharField()),
+            per_second=pricing.amount_in_force("compute:", "hardware_id", meter=COMPUTE_SECONDS.name, at=now),
         )
-        .annotate(per_second=Subquery(price.values("amount")[:1]))
         .order_by("-created_at")
     )
     return [

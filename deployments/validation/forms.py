@@ -187,13 +187,17 @@ class PlanForm(forms.Form):
     every = forms.ChoiceField(choices=Every.choices, required=False, label="By the clock")
     wakes = forms.BooleanField(required=False, label="Wake it for that if it sleeps")
 
-    def __init__(self, *args: Any, team: Team, plan: ValidationPlan | None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, team: Team, sets: list[PromptSet], plan: ValidationPlan | None, **kwargs: Any
+    ) -> None:
+        """`sets` are the team's own, as the page has them already."""
         names = ("prompt_set", "on_update", "every", "wakes")
         kwargs["initial"] = {name: getattr(plan, name) for name in names} if plan else {"on_update": Rule.OFF}
         super().__init__(*args, **kwargs)
         field = self.fields["prompt_set"]
         assert isinstance(field, forms.ModelChoiceField)  # noqa: S101 - declared above
         field.queryset = PromptSet.objects.of(team)
+        field.choices = [("", field.empty_label or ""), *((row.pk, str(row)) for row in sets)]
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}

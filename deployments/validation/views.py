@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -14,6 +14,7 @@ from catalog import measurements
 from deployments import status
 from deployments.errors import NameTaken, NotNow
 from deployments.models import Deployment
+from deployments.status import Report
 from deployments.validation import cases, reports, running, wishes
 from deployments.validation.cases import BadCase
 from deployments.validation.forms import Editor, PlanForm
@@ -81,16 +82,20 @@ def set_remove(request: TeamRequest, pk: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def deployment_validation(request: TeamRequest, pk: UUID) -> HttpResponse:
     """What it is asked when, what came of it, and how fast it was; a post sets when."""
-    row = _own(request, pk)
+    report = status.watched(request.team, pk)
+    if report is None:
+        raise Http404
+    row = report.row
     plan = ValidationPlan.objects.filter(deployment=row).select_related("prompt_set").first()
     if request.method == "POST" and not _may_change(request):
         return _refused(request)
-    form = PlanForm(request.POST or None, team=request.team, plan=plan)
+    sets = list(PromptSet.objects.of(request.team))
+    form = PlanForm(request.POST or None, team=request.team, sets=sets, plan=plan)
     if request.method == "POST" and form.is_valid():
         wishes.plan(row, **form.cleaned_data, actor=request.user.email)
         messages.success(request, "Kept; it holds from now on.")
         return redirect("deployment-validation", pk)
-    context = _page(request, row) | {"form": form, "plan": plan, "sets": PromptSet.objects.of(request.team)}
+    context = _page(request, report) | {"form": form, "plan": plan, "sets": sets}
     if request.method == "GET" and request.htmx:  # type: ignore[attr-defined]
         return render(request, "deployments/validation/deployment.html#runs", context)
     return render(request, "deployments/validation/deployment.html", context, status=400 if form.errors else 200)
@@ -158,13 +163,15 @@ def validation_call_off(request: TeamRequest, pk: UUID, run: UUID) -> HttpRespon
     return redirect("validation-report", pk, run)
 
 
-def _page(request: TeamRequest, row: Deployment) -> dict[str, Any]:
+def _page(request: TeamRequest, report: Report) -> dict[str, Any]:
+    row = report.row
     runs = list(reports.runs_of(row)[:SHOWN_RUNS])
-    measuring = list(ThroughputRun.objects.filter(deployment=row)[:3])
-    measured = measurements.of_runs(ThroughputRun.objects.filter(deployment=row).values_list("pk", flat=True)[:20])
+    measurings = list(ThroughputRun.objects.filter(deployment=row)[:20])
+    measuring = measurings[:3]
+    measured = measurements.of_runs(one.pk for one in measurings)
     return {
         "deployment": row,
-        "report": status.of(row),
+        "report": report,
         "may_change": _may_change(request),
         "runs": runs,
         "measuring": measuring[0] if measuring else None,

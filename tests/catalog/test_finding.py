@@ -13,7 +13,7 @@ from accounts.models import Team
 from billing import pricing
 from catalog import finding, shelf
 from catalog.finding import Found
-from catalog.models import Model, Provider
+from catalog.models import Change, Model, Provider
 from tests.factories import libraries
 from tests.factories.accounts import MembershipFactory, TeamFactory
 from tests.factories.catalog import model
@@ -178,6 +178,20 @@ def test_an_unchanged_library_is_read_once(team: Team) -> None:
         found(team, openness="closed")
     assert len(seen) == 1
     assert shelf.current() is shelf.current()
+
+
+def test_old_changes_are_forgotten_and_none_is_missed_by_it(team: Team) -> None:
+    Change.objects.bulk_create(Change() for _ in range(shelf.MOST_CHANGES - Change.objects.count()))
+    before = shelf.current()
+    shelf.forget_old_changes()
+    assert (Change.objects.count(), shelf.current()) == (shelf.MOST_CHANGES, before), "not yet"
+    newest = next(iter(Change.objects.bulk_create([Change()])))
+    shelf.forget_old_changes()
+    assert Change.objects.count() == shelf.CHANGES_KEPT
+    assert Change.objects.filter(pk=newest.pk).exists()
+    assert shelf.current().stamp != before.stamp
+    Model.objects.filter(slug="claude-opus-4.7").update(name="Anew")
+    assert slugs(found(team, q="anew")) == ["claude-opus-4.7"]
 
 
 def test_a_search_asks_few_questions(team: Team, client: Client) -> None:

@@ -51,8 +51,11 @@ def row(db: None, small_portal: Portal) -> Deployment:
 
 
 def current(row: Deployment) -> starts.Start | None:
-    events = list(row.events.order_by("-at", "-pk"))
-    return starts.current(status.of(row), events, starts.history(row))
+    return known(row)[1]
+
+
+def known(row: Deployment) -> tuple[starts.History, starts.Start | None]:
+    return starts.known(status.of(row), list(row.events.order_by("-at", "-pk")))
 
 
 def phases_of(row: Deployment) -> list[tuple[str, bool]]:
@@ -115,10 +118,11 @@ def test_history_is_its_own_and_that_of_the_same_weights_while_it_has_none(row: 
     )  # fmt: skip
     for seconds in range(1, 11):
         _replica(other, seconds)
-    assert (starts.history(row).p50, starts.history(row).p90) == (5.0, 9.0)
+    past, _ = known(row)
+    assert (past.p50, past.p90) == (5.0, 9.0)
     _replica(row, 77)
     Replica.objects.create(deployment=row, crashed=True, exited_at=timezone.now())
-    past = starts.history(row)
+    past, _ = known(row)
     assert (past.p50, past.p90, past.failed) == (77.0, 77.0, 1)
     assert past.process_s == pytest.approx(0.5)
 
