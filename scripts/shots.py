@@ -98,10 +98,9 @@ def main() -> None:
         for width, height in WIDTHS.items():
             for scheme in ("light", "dark"):
                 page = _page(browser, width=width, height=height, scheme=scheme)
-                for pages in (lambda: OUTSIDE, lambda: _inside(page, asked)):
-                    for name, path in pages().items():
-                        if not asked.pages or name in asked.pages:
-                            _shoot(page, asked.url + path, folder / f"{name}-{width}-{scheme}.png")
+                shown = f"{width}-{scheme}.png"
+                _shoot_all(page, asked, OUTSIDE, folder=folder, shown=shown)
+                _shoot_all(page, asked, _inside(page, asked), folder=folder, shown=shown)
                 page.context.close()
         browser.close()
 
@@ -141,6 +140,12 @@ def _link(page: Page, where: str, looks: str) -> str:
     page.goto(where)
     hrefs = page.eval_on_selector_all("main a[href]", "links => links.map((link) => link.getAttribute('href'))")
     return next((href for href in hrefs if re.search(looks, href)), "")
+
+
+def _shoot_all(page: Page, asked: argparse.Namespace, pages: dict[str, str], *, folder: Path, shown: str) -> None:
+    for name, path in pages.items():
+        if not asked.pages or name in asked.pages:
+            _shoot(page, asked.url + path, folder / f"{name}-{shown}")
 
 
 def _shoot(page: Page, address: str, file: Path) -> None:
