@@ -81,6 +81,12 @@ def live(team: Team) -> QuerySet[ApiKey]:
     return team.api_keys.filter(_lives())
 
 
+def at_hand(team: Team, user: User) -> list[ApiKey]:
+    """Live keys that somebody may want to use in an example: their own first, then the newest; at most 50."""
+    newest = live(team).order_by("-created_at")[:50]
+    return sorted(newest, key=lambda key: key.created_by_id != user.pk)
+
+
 def is_tag(text: str) -> bool:
     """It can label calls: at most LONGEST_TAG characters, all of which can be printed."""
     return len(text) <= LONGEST_TAG and text.isprintable()

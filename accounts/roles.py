@@ -26,7 +26,9 @@ WORDS = {
         "Sees costs and downloads statements; sets budgets and who gets invoices.",
         "Can't deploy, call models or make keys.",
     ),
-    Role.VIEWER: Words("Looks at everything.", "Changes nothing, calls nothing, reads no prompts."),
+    Role.VIEWER: Words(
+        "Looks at everything, costs and statements too.", "Changes nothing, calls nothing, reads no prompts."
+    ),
 }
 
 

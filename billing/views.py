@@ -166,6 +166,7 @@ def _ways(request: CostsRequest, standing: Standing) -> dict[str, Any]:
     )
     invoices = [one for one in standing.scopes if one.number]
     return {
+        "recent": _recent(question, current),
         "month": month or periods.Month(question.first.replace(day=1), question.zone),
         "is_current": month == current,
         "before": before.query,
@@ -181,6 +182,24 @@ def _ways(request: CostsRequest, standing: Standing) -> dict[str, Any]:
         "invoice": invoices[0].number if invoices and not question.everyone else "",
         "unfiltered": _other(question, **dict.fromkeys(COLUMNS, "")),
     }
+
+
+def _recent(question: Question, current: periods.Month) -> list[Link]:
+    """The days that are asked for most, at one click."""
+    today = timezone.now().astimezone(periods.zone_of(question.zone)).date()
+    days = {"Today": (0, 0), "Yesterday": (1, 1), "7 days": (6, 0)}
+    spans = {
+        label: question.with_days(today - timedelta(days=first), today - timedelta(days=last))
+        for label, (first, last) in days.items()
+    }
+    return [
+        Link(
+            label,
+            there.query,
+            current=(question.month is None and question.first == there.first and question.last == there.last),
+        )
+        for label, there in spans.items()
+    ] + [Link("This month", question.with_month(current).query, current=question.month == current)]
 
 
 def _steps(question: Question) -> list[Link]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from accounts.models import ApiKey
+
 VARIABLE = "MODELPORT_API_KEY"
 
 
@@ -24,6 +26,11 @@ def of(model: str, *, base_url: str, key: str = "") -> list[Snippet]:
         Snippet("JavaScript", _javascript(model, base_url, which), needs="npm install openai"),
         Snippet("Anthropic SDK", _anthropic(model, base_url, which), needs="pip install anthropic"),
     ]
+
+
+def words_of(key: ApiKey | None) -> str:
+    """Which key an example means; its text is never shown again, so it is named."""
+    return f'your key "{key.name}" ({key.prefix}...)' if key else ""
 
 
 def _curl(model: str, base_url: str, which: str) -> str:

@@ -11,8 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from accounts import keys
 from accounts.http import TeamRequest, team_required
-from accounts.models import ApiKey, Team
+from accounts.models import ApiKey
 from billing import usage
 from catalog import finding, library, measurements, snippets, standing
 from catalog.finding import Asked, Facet, Found
@@ -124,15 +125,13 @@ def _use(request: TeamRequest, entry: Entry) -> dict[str, object]:
     """Code for one of the model's names here, with the name of one of the caller's keys."""
     running = standing.running(request.team, entry.model.pk)
     names = _names(entry, running)
-    keys = list(_live_keys(request.team))
-    keys.sort(key=lambda key: key.created_by_id != request.user.pk)
+    known = keys.at_hand(request.team, request.user)
     name = request.GET.get("as", "")
     name = name if name in names else next(iter(names), entry.model.slug)
-    key = next((one for one in keys if one.prefix == request.GET.get("key")), next(iter(keys), None))
-    said = f'your key "{key.name}" ({key.prefix}...)' if key else ""
+    key = next((one for one in known if one.prefix == request.GET.get("key")), next(iter(known), None))
     return {
-        "snippets": snippets.of(name, base_url=request.build_absolute_uri("/v1"), key=said),
-        "names": names, "name": name, "keys": keys, "key": key,
+        "snippets": snippets.of(name, base_url=request.build_absolute_uri("/v1"), key=snippets.words_of(key)),
+        "names": names, "name": name, "keys": known, "key": key,
     }  # fmt: skip
 
 
@@ -173,12 +172,6 @@ def _names(entry: Entry, running: list[Running]) -> dict[str, str]:
     """What a caller can write as `model` -> which path that is."""
     names = {entry.model.slug: f"hosted by {entry.hosted_offer.provider}"} if entry.hosted_offer else {}
     return names | {one.endpoint_model: f"your deployment on {one.hardware}, {one.status}" for one in running}
-
-
-def _live_keys(team: Team) -> list[ApiKey]:
-    now = timezone.now()
-    rows = ApiKey.objects.filter(team=team, revoked_at=None).order_by("-created_at")[:50]
-    return [key for key in rows if key.expires_at is None or key.expires_at > now]
 
 
 def _least(amounts: list[object]) -> object:

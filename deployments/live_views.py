@@ -14,7 +14,7 @@ from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts import http
+from accounts import http, keys
 from accounts.http import TeamRequest, team_required
 from accounts.models import Membership, Role
 from catalog import snippets
@@ -80,7 +80,10 @@ def deployment_detail(request: TeamRequest, pk: UUID, tab: str = LIVE) -> HttpRe
     if tab == LOGS:
         context |= page.log(report)
     if tab == LIVE and not report.is_over and report.row.status != Status.FAILED:
-        context["snippets"] = snippets.of(report.row.endpoint_model, base_url=request.build_absolute_uri("/v1"))
+        key = next(iter(keys.at_hand(request.team, request.user)), None)
+        context["snippets"] = snippets.of(
+            report.row.endpoint_model, base_url=request.build_absolute_uri("/v1"), key=snippets.words_of(key)
+        )
     return render(request, "deployments/detail.html", context)
 
 

@@ -58,10 +58,26 @@ def left(
         row.events.update(at=born)
         past = list(engines)
         Replica.objects.bulk_create(_replica(row, one) for one in past)
-        DeploymentEvent.objects.create(deployment=row, before=Status.PENDING, after=status, reason=reason, at=since)
+        DeploymentEvent.objects.bulk_create(_events(row, past, since=since))
         last = max((one.exited_at for one in past), default=None)
         Deployment.objects.filter(pk=row.pk).update(created_at=born, last_call_at=last)
     return row
+
+
+def _events(row: Deployment, past: list[Past], *, since: datetime) -> list[DeploymentEvent]:
+    """How the last of its engines came and went; of one that had none, how it ended."""
+    moves = [(Status.PENDING, Status(row.status), Reason(row.reason), since)]
+    if past:
+        last = max(past, key=lambda one: one.started_at)
+        moves = [
+            (Status.ASLEEP, Status.WAKING, Reason.CALLED, last.started_at),
+            (Status.WAKING, Status.READY, Reason.ENGINE_HEALTHY, last.ready_at),
+            (Status.READY, Status(row.status), Reason(row.reason), since),
+        ]
+    return [
+        DeploymentEvent(deployment=row, before=before, after=after, reason=reason, at=at)
+        for before, after, reason, at in moves
+    ]
 
 
 def _replica(row: Deployment, one: Past) -> Replica:

@@ -59,6 +59,13 @@ def phone(opened: Callable[[tuple[int, int]], Page]) -> Page:
     return opened(PHONE)
 
 
+@pytest.fixture
+def scriptless(browser: Browser) -> Iterator[Page]:
+    """A page on which no script runs."""
+    yield browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]}, java_script_enabled=False).new_page()
+    browser.close()
+
+
 def sign_in(page: Page, portal: RunningPortal) -> None:
     page.goto(portal.url)
     page.get_by_label("Email").fill(portal.email)

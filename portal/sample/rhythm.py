@@ -110,7 +110,7 @@ PROGRAMS = (
 )
 ENGINES = (
     Engine(
-        "mail-triage", "SmolLM2 135M Instruct", "cpu-small", "office-mail", ((8.5, 40), (11.0, 25), (14.0, 35)),
+        "mail-triage", "SmolLM2-135M-Instruct", "cpu-small", "office-mail", ((8.5, 40), (11.0, 25), (14.0, 35)),
         calls=24, start_s=4.0, shape=Shape(900, 120, seconds=2.5),
     ),
     Engine(
