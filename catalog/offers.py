@@ -9,7 +9,7 @@ from accounts.models import Team
 from catalog.licensing import stating
 from catalog.licensing.policy import Terms
 from catalog.lifecycle import WORKED_ON, Status
-from catalog.models import Hardware, Model, Offer, Weights
+from catalog.models import Hardware, Model, Offer, Provider, Weights
 
 GIB = 1024**3
 # Which engine takes which format, and those that want a GPU. What fits where is decided when it is deployed.
@@ -41,6 +41,13 @@ def hosted_routes() -> list[HostedRoute]:
     """Every hosted offer, callable or not, in one query."""
     rows = Offer.objects.filter(path=Offer.Path.HOSTED, model__team=None).select_related("model__licence", "provider")
     return [_route(row) for row in rows]
+
+
+def callable_slugs() -> list[str]:
+    """The hosted models that can be called now, by their names; in one query."""
+    can_be_called = Q(provider__wire=Provider.Wire.PLATFORM) | ~Q(provider__sealed_key="")
+    rows = Offer.objects.filter(can_be_called, path=Offer.Path.HOSTED, model__team=None)
+    return list(rows.order_by("model__slug").values_list("model__slug", flat=True))
 
 
 def deployable_offer(model: Model) -> Offer | None:

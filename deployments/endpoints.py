@@ -9,6 +9,8 @@ from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
 from django.utils import timezone
 
 from accounts import sealing
+from accounts.models import Team
+from catalog import offers
 from catalog.licensing import stating
 from catalog.licensing.policy import Terms
 from deployments import loads
@@ -66,6 +68,12 @@ def live_endpoints() -> list[Endpoint]:
     loaded = ("team", "model", *(f"weights__{name}" for name in stating.OF_WEIGHTS))
     rows = Deployment.objects.unsettled().select_related(*loaded).prefetch_related(live)
     return [_endpoint(row, row.live_replicas) for row in with_last_start(rows)]  # type: ignore[attr-defined]
+
+
+def callable_names(team: Team) -> list[str]:
+    """What the team can call by name: its deployments, then the hosted models. In two queries."""
+    own = Deployment.objects.unsettled().of(team).order_by("name").values_list("name", flat=True)
+    return [f"{team.slug}/{name}" for name in own] + offers.callable_slugs()
 
 
 def with_last_start(rows: QuerySet[Deployment]) -> QuerySet[Deployment]:

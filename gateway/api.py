@@ -13,7 +13,8 @@ from rest_framework.views import APIView
 
 from accounts import audit
 from accounts.drf import Pages, actor_of, team_of
-from gateway.forms import MOST_TARGETS, AliasForm, callable_names
+from deployments import endpoints
+from gateway.forms import MOST_TARGETS, AliasForm
 from gateway.models import Alias, AliasTarget
 
 
@@ -36,7 +37,7 @@ class AliasSerializer(serializers.Serializer[Any]):
     def validate_targets(self, targets: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not any(not target["shadow_percent"] for target in targets) or len(targets) > MOST_TARGETS:
             raise ValidationError(f"1 to {MOST_TARGETS} targets, at least one of them no shadow.")
-        names = set(callable_names(self.context["team"]))
+        names = set(endpoints.callable_names(self.context["team"]))
         for target in targets:
             if target["model"] not in names:
                 raise ValidationError(f"Your team can't call a model named {target['model']}.")

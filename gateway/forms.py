@@ -1,6 +1,6 @@
 """Aliases and limits, as people enter them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any
 
@@ -8,19 +8,11 @@ from django import forms
 from django.db import transaction
 
 from accounts.models import Team
-from catalog import offers
-from deployments import endpoints
+from deployments.models import Deployment
 from gateway.models import Alias, AliasTarget
 
 MOST_TARGETS = 8
 MOST_TOKENS_A_MINUTE = 2_000_000_000
-
-
-def callable_names(team: Team) -> list[str]:
-    """What an alias of this team may lead to: hosted models that can be called, and the team's deployments."""
-    hosted = sorted(route.model_slug for route in offers.hosted_routes() if route.callable_now)
-    own = sorted(one.endpoint_model for one in endpoints.live_endpoints() if one.team_id == team.pk)
-    return own + hosted
 
 
 class AliasForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -46,7 +38,7 @@ class AliasForm(forms.ModelForm):  # type: ignore[type-arg]
         name = str(self.cleaned_data["name"])
         if Alias.objects.filter(team=self.team, name=name).exclude(pk=self.instance.pk).exists():
             raise forms.ValidationError("Your team has an alias of this name.")
-        if any(one.endpoint_model == f"{self.team.slug}/{name}" for one in endpoints.live_endpoints()):
+        if Deployment.objects.unsettled().of(self.team).filter(name=name).exists():
             raise forms.ValidationError("Your team has a deployment of this name. Choose another.")
         return name
 
@@ -69,14 +61,15 @@ class TargetForm(forms.Form):
     )
     weight = forms.IntegerField(min_value=0, max_value=1_000_000, required=False)
 
-    def __init__(self, *args: Any, team: Team, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, names: Collection[str], **kwargs: Any) -> None:
+        """`names`: what the team can call."""
         super().__init__(*args, **kwargs)
-        self.team = team
+        self.names = names
 
     def clean_model(self) -> str:
         name = str(self.cleaned_data["model"]).strip()
-        if name and name not in callable_names(self.team):
-            raise forms.ValidationError(f"Your team can't call a model named {name}. The list shows those it can.")
+        if name and name not in self.names:
+            raise forms.ValidationError(f"Your team can't call a model named {name}. The list finds those it can.")
         return name
 
     def clean(self) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from accounts.models import ApiKey, Role
 from billing import budgets, periods
 from billing.models import Budget
 from billing.statements import safe
+from deployments import endpoints
 from gateway import contents
-from gateway.forms import AliasForm, LimitsForm, PromptLoggingForm, Targets, callable_names
+from gateway.forms import AliasForm, LimitsForm, PromptLoggingForm, Targets
 from gateway.models import Alias, Limits, PromptLogging, RequestContent, RequestRecord
 
 MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MANAGERS = {Role.OWNER, Role.ADMIN}
-PAGE = 50
+PAGE, SUGGESTED = 50, 100
 COLUMNS = (
     "at", "request_id", "api_key_name", "surface", "asked", "model", "target", "path", "status", "code", "streamed",
     "attempts", "tokens_in", "tokens_out", "cost", "first_byte_ms", "total_ms",
@@ -55,9 +56,10 @@ def alias_edit(request: TeamRequest, pk: UUID | None = None) -> HttpResponse:
         return render(request, "403.html", {"reason": "Your role may look at aliases, not change them."}, status=403)
     row = get_object_or_404(Alias, team=request.team, pk=pk) if pk else Alias(team=request.team)
     form = AliasForm(request.POST or None, instance=row, team=request.team)
+    names = endpoints.callable_names(request.team)
     targets = Targets(
         request.POST or None, initial=_initial(row) if pk else [{"kind": "0", "weight": 1}],
-        form_kwargs={"team": request.team}, prefix="targets",
+        form_kwargs={"names": frozenset(names)}, prefix="targets",
     )  # fmt: skip
     if request.method == "POST" and form.is_valid() and targets.is_valid():
         saved = form.save_with(lambda alias: [one for each in targets if (one := each.target(alias))])
@@ -66,7 +68,7 @@ def alias_edit(request: TeamRequest, pk: UUID | None = None) -> HttpResponse:
         audit.record(request.team, actor=request.user.email, verb=verb, subject=f"{saved} -> {described}"[:200])
         messages.success(request, f"{saved} is saved. Calls follow it within 2 seconds.")
         return redirect("alias-list")
-    context = {"form": form, "targets": targets, "alias": row if pk else None, "names": callable_names(request.team)}
+    context = {"form": form, "targets": targets, "alias": row if pk else None, "names": names[:SUGGESTED]}
     failed = request.method == "POST"
     return render(request, "gateway/alias.html", context, status=400 if failed else 200)
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 from django import forms
+from django.db.models import Q
+from django.urls import reverse
 
 from accounts.models import Team
 from catalog import library
@@ -11,9 +13,11 @@ from catalog.uploads.drafts import Card
 
 
 class CardForm(forms.Form):
-    base = forms.ModelChoiceField(
-        queryset=Model.objects.none(), required=False, label="Base model", empty_label="None, or not in this list",
-        help_text="What they were tuned from. A LoRA adapter needs one that can be deployed here.",
+    base = forms.CharField(
+        required=False, max_length=100, label="Base model",
+        widget=forms.TextInput(attrs={"list": "bases", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="What they were tuned from, as the library calls it; empty: none, or not in the library. A LoRA "
+        "adapter needs one that can be deployed here.",
     )  # fmt: skip
     licence = forms.ModelChoiceField(
         queryset=Licence.objects.order_by("name"), required=False, label="Licence", empty_label="As the base model",
@@ -26,9 +30,18 @@ class CardForm(forms.Form):
 
     def __init__(self, *args: Any, team: Team, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices: Any = self.fields["base"]
-        open_to_tuning = library.visible_to(team).exclude(openness=Model.Openness.CLOSED)
-        choices.queryset = open_to_tuning.order_by("name")
+        self.team = team
+        self.fields["base"].widget.attrs["data-suggest"] = reverse("draft-bases")
+
+    def clean_base(self) -> Model | None:
+        text = str(self.cleaned_data["base"]).strip()
+        if not text:
+            return None
+        open_to_tuning = library.visible_to(self.team).exclude(openness=Model.Openness.CLOSED)
+        found = open_to_tuning.filter(Q(slug=text) | Q(name__iexact=text)).order_by("slug").first()
+        if found is None:
+            raise forms.ValidationError(f"No open model of the library is named {text}. The list finds them.")
+        return found
 
     def card(self) -> Card:
         asked = self.cleaned_data

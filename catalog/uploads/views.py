@@ -4,18 +4,21 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role
+from accounts.models import Role, Team
+from catalog import finding
+from catalog.models import Model
 from catalog.uploads import drafts, storing, tasks
 from catalog.uploads.errors import Refused
 from catalog.uploads.forms import CardForm
 from catalog.uploads.models import Draft, Upload
 from catalog.uploads.stream import ROOT
 
+SUGGESTED = 40
 UPLOADERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 
 
@@ -36,6 +39,13 @@ def draft_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
         return HttpResponse(headers={"HX-Refresh": "true"})
     partial = "#status" if is_poll else ""
     return render(request, f"catalog/upload.html{partial}", _of(request, draft, CardForm(team=request.team)))
+
+
+@require_safe
+@team_required
+def bases(request: TeamRequest) -> JsonResponse:
+    """The models that weights may be tuned from and that fit a search, those that can be deployed first."""
+    return JsonResponse({"choices": _bases(request.team, request.GET.get("q", ""))})
 
 
 @require_POST
@@ -87,10 +97,18 @@ def _of(request: TeamRequest, draft: Draft, form: CardForm) -> dict[str, Any]:
         "files": files,
         "form": form,
         "total": total,
+        "bases": _bases(request.team, "") if draft.status in {Draft.Status.OPEN, Draft.Status.REFUSED} else [],
         "is_whole": bool(files) and all(row.state == Upload.State.COMPLETE for row in files),
         "checked_percent": 100 * draft.checked_bytes // total if total else 0,
         "deploy": draft.weights if draft.weights and storing.is_deployable(draft.weights) else None,
     }
+
+
+def _bases(team: Team, q: str) -> list[dict[str, str]]:
+    search = finding.asked({"q": [q], "openness": [Model.Openness.OPEN_WEIGHT, Model.Openness.OWN_WEIGHTS]})
+    found = finding.find(team, search)
+    items = [found.shelf.items[number] for number in found.numbers[:SUGGESTED]]
+    return [{"name": one.slug, "label": one.name} for one in items]
 
 
 def _own(request: TeamRequest, pk: UUID) -> Draft:

@@ -7,7 +7,6 @@ from typing import Any
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from accounts.models import Team
-from catalog import offers
 from deployments.models import Deployment
 from deployments.validation import cases
 from deployments.validation.cases import LABELS, Case, Kind
@@ -74,10 +73,3 @@ def of_run(run: ValidationRun) -> dict[str, Any]:
         "asked": len(results),
         "total": len(parsed),
     }
-
-
-def callable_names(team: Team) -> list[str]:
-    """What a check may name: the team's deployments and the hosted models that can be called."""
-    hosted = sorted(route.model_slug for route in offers.hosted_routes() if route.callable_now)
-    own = Deployment.objects.unsettled().of(team).values_list("name", flat=True)
-    return [f"{team.slug}/{name}" for name in own] + hosted

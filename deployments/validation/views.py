@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.http import TeamRequest, team_required
 from accounts.models import Role
 from catalog import measurements
-from deployments import status
+from deployments import endpoints, status
 from deployments.errors import NameTaken, NotNow
 from deployments.models import Deployment
 from deployments.status import Report
@@ -22,7 +22,7 @@ from deployments.validation.models import PromptSet, ThroughputRun, ValidationPl
 
 CHANGERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MAY_NOT = "Your role may read validations, not change or start them."
-SHOWN_RUNS = 30
+SHOWN_RUNS, SUGGESTED = 30, 100
 BY_API = """curl {url}/prompt-sets \\
   -H "Authorization: Bearer $MODELPORT_API_KEY" \\
   -H "Content-Type: application/json" \\
@@ -58,7 +58,7 @@ def set_edit(request: TeamRequest, pk: UUID | None = None) -> HttpResponse:
         "editor": editor,
         "found": found,
         "may_change": _may_change(request),
-        "names": reports.callable_names(request.team),
+        "names": endpoints.callable_names(request.team)[:SUGGESTED],
         "needs_model": sorted(cases.NEEDS_MODEL),
     }
     return render(request, "deployments/validation/set.html", context, status=400 if wrong else 200)

@@ -69,6 +69,7 @@ ROUTES = {
     "weights-retry": WORK,
     "weights-remove": WORK,
     "weights-upload": READ,
+    "draft-bases": READ,
     "draft-detail": READ,
     "draft-finish": WORK,
     "draft-give-up": WORK,

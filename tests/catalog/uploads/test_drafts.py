@@ -324,3 +324,22 @@ def test_the_page_asks_on_only_while_the_files_are_verified(team: Team, client: 
     verifying.verify(draft.pk)
     assert client.get(address, headers=htmx)["HX-Refresh"] == "true"
     assert "hx-trigger" not in client.get(address).content.decode()
+
+
+def test_a_base_is_found_by_its_name_and_an_unknown_or_closed_one_is_none(
+    team: Team, smollm2: Model, client: Client
+) -> None:
+    client.force_login(MembershipFactory(team=team).user)
+    draft = sent(team, {"tiny.gguf": tiny.gguf()})
+    page = client.get(f"/weights/upload/{draft.pk}").content.decode()
+    assert 'data-suggest="/weights/upload/bases"' in page
+    assert f'value="{smollm2.slug}"' in page, "without JavaScript there is a list, too"
+    names = [one["name"] for one in client.get("/weights/upload/bases?q=smol").json()["choices"]]
+    assert names[0] == smollm2.slug
+    assert client.get("/weights/upload/bases?q=claude").json() == {"choices": []}, "its weights are closed"
+    for text in ("nothing like it", "claude-opus-4.7"):
+        answer = client.post(f"/weights/upload/{draft.pk}/finish", {"base": text})
+        assert (answer.status_code, "No open model" in answer.content.decode()) == (400, True)
+    assert client.post(f"/weights/upload/{draft.pk}/finish", {"base": smollm2.name}).status_code == 302
+    draft.refresh_from_db()
+    assert (draft.status, draft.base) == ("verifying", smollm2)
