@@ -37,7 +37,10 @@ ASKED = (
     "price=under-0.5&price=0.5-2", "hardware=h100", "q=coder&openness=open-weight&sort=context", "modality=image",
     "view=list&sort=newest", "q=zzzzzz", "page=100", "",
 )  # fmt: skip
-PAINTED = ("/", "/models/", "/models/smollm2-135m-instruct/", "/deployments/", "/playground/", "/billing/", "/keys/")
+PAINTED = (
+    "/", "/models/", "/models/smollm2-135m-instruct/", "/advisor/?model=smollm2-135m-instruct", "/deployments/",
+    "/playground/", "/billing/", "/licences/", "/team/", "/keys/",
+)  # fmt: skip
 POSTED = 405
 
 

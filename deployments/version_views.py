@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db import transaction
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -22,13 +22,16 @@ MAY_NOT = "Your role may look at deployments, not change them."
 @team_required
 @require_http_methods(["GET", "POST"])
 def deployment_settings(request: TeamRequest, pk: UUID) -> HttpResponse:
-    deployment = _own(request, pk)
+    report = status.watched(request.team, pk)
+    if report is None:
+        raise Http404
+    deployment = report.row
     if request.membership.role not in CHANGERS:
         return render(request, "403.html", {"reason": MAY_NOT}, status=403)
     form = ChangeForm(request.POST or None, deployment=deployment)
     if request.method == "POST" and form.is_valid() and _change(request, deployment, form):
         return redirect("deployment-detail", pk)
-    context = {"form": form, "deployment": deployment, "report": status.of(deployment)}
+    context = {"form": form, "deployment": deployment, "report": report}
     return render(request, "deployments/settings.html", context, status=400 if form.errors else 200)
 
 

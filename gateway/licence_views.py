@@ -25,7 +25,7 @@ from gateway.models import Alias
 
 MANAGERS = {Role.OWNER, Role.ADMIN}
 AGREERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
-SHOWN_AGREEMENTS = 100
+SHOWN_AGREEMENTS, SHOWN_NAMES = 100, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +153,16 @@ def _one_of(text: str, choices: Iterable[str]) -> str:
 def _page(request: TeamRequest, *, status: int = 200) -> HttpResponse:
     team = request.team
     found = agreements.policy_of(team.pk)
-    names = dict.fromkeys([*names_of(team), *found.uses])
+    said = sorted(found.uses, key=lambda name: (found.uses[name] == found.default_use, name))
+    names = list(dict.fromkeys([*said, *names_of(team)]))  # what differs from everything else comes first
     context = {
         "uses": [(use, USES[use]) for use in Use],
         "verdicts": [(verdict, VERDICTS[verdict]) for verdict in Verdict],
         "default_use": found.default_use,
         "kinds": [_kind_row(kind, found) for kind in Kind],
         "licences": [_licence_row(terms, found) for terms in _terms_of(team)],
-        "names": [(name, found.uses.get(name, "")) for name in names],
+        "names": [(name, found.uses.get(name, "")) for name in names[:SHOWN_NAMES]],
+        "more": len(names[SHOWN_NAMES:]),
         "agreements": LicenceAgreement.objects.filter(team=team)[:SHOWN_AGREEMENTS],
         "may_edit": request.membership.role in MANAGERS,
     }

@@ -170,6 +170,16 @@ def test_who_may_agree_and_who_may_change_the_policy(client: Client, member: Mem
     assert (patched.status_code == 200) is (role in {"owner", "admin"})
 
 
+def test_the_policy_page_lists_what_differs_first_and_no_more_than_fit(client: Client, member: Membership) -> None:
+    Alias.objects.bulk_create(Alias(team=member.team, name=f"a-{number:02}") for number in range(60))
+    last = f"{member.team.slug}/a-59"
+    client.post("/licences/", {"default_use": "internal", "other_name": last, "other_use": "resale"})
+    page = client.get("/licences/")
+    assert page.context["names"][0] == (last, "resale")
+    assert (len(page.context["names"]), page.context["more"]) == (50, 10)
+    assert "10 more names are not shown" in page.content.decode()
+
+
 def test_a_policy_of_what_does_not_exist_changes_nothing(client: Client, member: Membership) -> None:
     for form in (
         {"default_use": "product", "rule|no-such|resale": "deny"},
