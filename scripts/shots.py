@@ -122,12 +122,16 @@ def _page(browser: Browser, *, width: int, height: int, scheme: str) -> Page:
 
 
 def _inside(page: Page, asked: argparse.Namespace) -> dict[str, str]:
-    """Signs in, takes the team, and says all pages there are: those of PAGES, and those that are found by a link."""
+    """Signs in, twice as some pages ask for, takes the team, and says all pages there are: those of PAGES, and those that are found by a link."""
     page.goto(f"{asked.url}/accounts/login/")
     page.fill("input[type=email], input[name=login]", asked.email)
     page.fill("input[type=password]", asked.password)
     page.keyboard.press("Enter")
     page.wait_for_url(lambda address: "login" not in address)
+    page.goto(f"{asked.url}/accounts/reauthenticate/")
+    page.fill("input[type=password]", asked.password)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda address: "reauthenticate" not in address)
     page.locator("details.menu > summary").click()
     page.locator(f"form:has(input[name=team][value='{asked.team}']) button").click()
     found = {name: path for name, (where, looks) in FOUND.items() if (path := _link(page, asked.url + where, looks))}
