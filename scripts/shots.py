@@ -122,7 +122,8 @@ def _page(browser: Browser, *, width: int, height: int, scheme: str) -> Page:
 
 
 def _inside(page: Page, asked: argparse.Namespace) -> dict[str, str]:
-    """Signs in, twice as some pages ask for, takes the team, and says all pages there are: those of PAGES, and those that are found by a link."""
+    """Signs in, twice as some pages ask for, takes the team, and says all pages there are: those of PAGES, and those
+    that are found by a link."""
     page.goto(f"{asked.url}/accounts/login/")
     page.fill("input[type=email], input[name=login]", asked.email)
     page.fill("input[type=password]", asked.password)
