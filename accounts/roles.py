@@ -1,11 +1,13 @@
-"""The roles in words, and who may do what to members and keys."""
+"""The roles in words, and who may do what: the one place where each app looks."""
 
 from dataclasses import dataclass
 
 from accounts.models import Membership, Role
 
-MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
-MANAGERS = {Role.OWNER, Role.ADMIN}
+# Who deploys, makes keys, calls models, brings weights; who manages the team; who keeps its money.
+MAKERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
+MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
+KEEPERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import sealing
-from accounts.models import Membership, Role, Team
+from accounts.models import Membership, Team
+from accounts.roles import KEEPERS
 from billing import budgets, credits, money, webhooks
 from billing.budgets import Standing
 from billing.errors import BillingError
@@ -28,7 +29,6 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=6)
 # How long another worker leaves alone what one is sending.
 CLAIMED_FOR = timedelta(seconds=60)
 BATCH = 50
-KEEPERS = (Role.OWNER, Role.ADMIN, Role.BILLING)
 
 
 def look(*, now: datetime | None = None) -> int:

@@ -10,14 +10,13 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Membership, Role, Team
+from accounts.models import Membership, Team
+from accounts.roles import KEEPERS
 from billing import costs, questions
 from billing.costs import Standing
 from billing.errors import BadMonth, BadRange, TooMuch
 from billing.questions import Question
 from billing.spending import ALL
-
-KEEPERS = {Role.OWNER, Role.ADMIN, Role.BILLING}
 
 
 class CostsRequest(TeamRequest):

@@ -10,11 +10,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import audit
 from accounts.http import TeamRequest, team_required
+from accounts.roles import KEEPERS
 from billing import heads, invoice_pdf, invoicing, money, periods
 from billing.forms import InvoiceSettingsForm
 from billing.invoice_lines import sections
 from billing.models import Invoice, StatementMail
-from billing.views import KEEPERS
 
 
 @require_safe

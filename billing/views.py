@@ -15,14 +15,12 @@ from django.views.decorators.http import require_safe
 
 from accounts.http import TeamRequest, team_required
 from billing import asking, charts, costs, downloads, glance, idleness, parquet, periods, questions, rating, scope
-from billing.asking import KEEPERS, CostsRequest, costs_question
+from billing.asking import CostsRequest, costs_question
 from billing.costs import FAILED_STARTS, STARTING, Bucket, Line, Reading, Standing
 from billing.errors import BadMonth, NoParquet
 from billing.questions import Question
 from billing.spending import COLUMNS
 from billing.statements import FORMATS
-
-__all__ = ["KEEPERS", "costs_page", "filters", "idle", "statement"]
 
 # A table of a page has at most so many lines; what is beyond is one line, and whole in the CSV.
 MOST_LINES, MOST_CHOICES = 200, 200

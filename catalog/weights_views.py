@@ -11,13 +11,11 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role
+from accounts.roles import MAKERS
 from catalog import cards, hub_tokens, huggingface, importing, removing, tasks
 from catalog.errors import CatalogError, HubError, InUse, Refused
 from catalog.models import HubToken, Weights
 from catalog.weights_forms import ImportForm, NotesForm, TokenForm
-
-CHANGERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 
 
 @require_safe
@@ -28,7 +26,7 @@ def weights_list(request: TeamRequest) -> HttpResponse:
     context = {
         "cards": rows,
         "any_in_motion": any(one.row.is_in_motion for one in rows),
-        "may_change": request.membership.role in CHANGERS,
+        "may_change": request.membership.role in MAKERS,
         "api_url": request.build_absolute_uri("/api/v1"),
     }
     part = "#rows" if request.htmx and not request.htmx.boosted else ""  # type: ignore[attr-defined]
@@ -67,7 +65,7 @@ def weights_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
 @team_required
 def weights_notes(request: TeamRequest, pk: UUID) -> HttpResponse:
     weights = _own(request, pk)
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     form = NotesForm(request.POST)
     if not form.is_valid():
@@ -81,7 +79,7 @@ def weights_notes(request: TeamRequest, pk: UUID) -> HttpResponse:
 @team_required
 def weights_retry(request: TeamRequest, pk: UUID) -> HttpResponse:
     weights = _own(request, pk)
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     try:
         importing.retry(weights, actor=request.user.email)
@@ -96,7 +94,7 @@ def weights_retry(request: TeamRequest, pk: UUID) -> HttpResponse:
 @team_required
 def weights_remove(request: TeamRequest, pk: UUID) -> HttpResponse:
     weights = _own(request, pk)
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     try:
         removing.remove(weights, actor=request.user.email)
@@ -112,7 +110,7 @@ def weights_remove(request: TeamRequest, pk: UUID) -> HttpResponse:
 @require_POST
 @team_required
 def token_set(request: TeamRequest) -> HttpResponse:
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     form = TokenForm(request.POST)
     if form.is_valid():
@@ -129,7 +127,7 @@ def token_set(request: TeamRequest) -> HttpResponse:
 @require_POST
 @team_required
 def token_remove(request: TeamRequest) -> HttpResponse:
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     hub_tokens.forget(request.team, actor=request.user.email)
     messages.success(request, "The Hub token is removed.")
@@ -137,7 +135,7 @@ def token_remove(request: TeamRequest) -> HttpResponse:
 
 
 def _begin(request: TeamRequest) -> HttpResponse:
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     form = ImportForm(request.POST)
     if not form.is_valid():
@@ -189,7 +187,7 @@ def _common(request: TeamRequest, form: ImportForm) -> dict[str, object]:
         "hub": huggingface.endpoint(),
         "token": HubToken.objects.filter(team=request.team).first(),
         "token_form": TokenForm(),
-        "may_change": request.membership.role in CHANGERS,
+        "may_change": request.membership.role in MAKERS,
         "api_url": request.build_absolute_uri("/api/v1"),
     }
 
@@ -203,7 +201,7 @@ def _card_page(
         "form": form,
         "versions": list(weights.model.weights.kept()) if not part else [],
         "page": huggingface.page_of(weights.repo, weights.commit) if weights.repo else "",
-        "may_change": request.membership.role in CHANGERS,
+        "may_change": request.membership.role in MAKERS,
     }
     return render(request, f"catalog/weights_card.html{part}", context, status=status)
 

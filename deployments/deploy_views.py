@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role
+from accounts.roles import MAKERS
 from catalog import library, offers
 from catalog.licensing import agreements
 from catalog.licensing.policy import Standing, Use
@@ -21,8 +21,6 @@ from deployments.forms import DeployForm
 from deployments.models import Deployment
 from deployments.preparing import Loaded, Site
 
-DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
-
 
 @team_required
 @require_http_methods(["GET", "POST"])
@@ -31,7 +29,7 @@ def deploy_new(request: TeamRequest) -> HttpResponse:
     slug = request.GET.get("model", "")
     offer = offers.to_deploy(request.team, slug)
     model = offer.model if offer else get_object_or_404(library.visible_to(request.team), slug=slug)
-    if request.membership.role not in DEPLOYERS:
+    if request.membership.role not in MAKERS:
         return render(request, "403.html", {"reason": "Your role may look at deployments, not make them."}, status=403)
     if offer is None or model.openness == Model.Openness.CLOSED:
         (entry,) = library.entries([model])

@@ -16,7 +16,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import http, keys
 from accounts.http import TeamRequest, team_required
-from accounts.models import Membership, Role
+from accounts.models import Membership
+from accounts.roles import MAKERS
 from catalog import snippets
 from deployments import live, logs, overview, remedies, status, watching
 from deployments.errors import BadOption, NotNow, Unlicensed
@@ -25,7 +26,6 @@ from deployments.live import LIVE, LOGS, TABS, Eyes, List, Page, Shown
 from deployments.models import Deployment, Replica
 from deployments.watching import Frame, Seat
 
-DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 ALL = 1000
 LONGEST_SEARCH = 200
 ASK_AGAIN_S = 5
@@ -143,7 +143,7 @@ def log_text(request: TeamRequest, pk: UUID) -> StreamingHttpResponse:
 def next_step(request: TeamRequest, pk: UUID) -> HttpResponse:
     """Do what the button under a failure says, and start again."""
     row = _own(request, pk)
-    if request.membership.role not in DEPLOYERS:
+    if request.membership.role not in MAKERS:
         reason = "Your role may look at deployments, not change them."
         return render(request, "403.html", {"reason": reason}, status=403)
     asked = request.POST.get("step", "")
@@ -189,7 +189,7 @@ def _while_there(request: HttpRequest, page: Page | List) -> Callable[[Seat], Fr
 def _sees_the_same(eyes: Eyes, now: Membership | None) -> bool:
     if now is None:
         return False
-    return (now.team, now.role in DEPLOYERS, now.user.is_staff) == (eyes.team, eyes.may_change, eyes.is_staff)
+    return (now.team, now.role in MAKERS, now.user.is_staff) == (eyes.team, eyes.may_change, eyes.is_staff)
 
 
 def _refused(status: int, text: str) -> HttpResponse:
@@ -215,7 +215,7 @@ def _list(request: HttpRequest, membership: Membership) -> List:
 def _eyes(request: HttpRequest, membership: Membership) -> Eyes:
     return Eyes(
         team=membership.team,
-        may_change=membership.role in DEPLOYERS,
+        may_change=membership.role in MAKERS,
         is_staff=bool(getattr(request.user, "is_staff", False)),
         token=get_token(request),
         base_url=request.build_absolute_uri("/api/v1"),

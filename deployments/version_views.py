@@ -9,13 +9,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role
+from accounts.roles import MAKERS
 from deployments import operations, status, updating
 from deployments.change_forms import ChangeForm
 from deployments.errors import BadOption, NotNow, Unlicensed
 from deployments.models import Deployment
 
-CHANGERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MAY_NOT = "Your role may look at deployments, not change them."
 
 
@@ -26,7 +25,7 @@ def deployment_settings(request: TeamRequest, pk: UUID) -> HttpResponse:
     if report is None:
         raise Http404
     deployment = report.row
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return render(request, "403.html", {"reason": MAY_NOT}, status=403)
     form = ChangeForm(request.POST or None, deployment=deployment)
     if request.method == "POST" and form.is_valid() and _change(request, deployment, form):
@@ -40,7 +39,7 @@ def deployment_settings(request: TeamRequest, pk: UUID) -> HttpResponse:
 def deployment_rollback(request: TeamRequest, pk: UUID) -> HttpResponse:
     """To the version whose number the form has, or to the one before; while an update is tried, that is taken back."""
     deployment = _own(request, pk)
-    if request.membership.role not in CHANGERS:
+    if request.membership.role not in MAKERS:
         return render(request, "403.html", {"reason": MAY_NOT}, status=403)
     asked = request.POST.get("version", "")
     number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 7 else None

@@ -7,19 +7,17 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role
+from accounts.roles import MAKERS
 from deployments import operations
 from deployments.lifecycle import Status
 from deployments.models import Deployment
-
-DEPLOYERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 
 
 @require_POST
 @team_required
 def deployment_stop(request: TeamRequest, pk: UUID) -> HttpResponse:
     deployment = _own(request, pk)
-    if request.membership.role not in DEPLOYERS:
+    if request.membership.role not in MAKERS:
         return render(request, "403.html", {"reason": "Your role may look at deployments, not stop them."}, status=403)
     operations.stop(deployment, actor=request.user.email)
     return redirect("deployment-detail", pk)
@@ -29,7 +27,7 @@ def deployment_stop(request: TeamRequest, pk: UUID) -> HttpResponse:
 @team_required
 def deployment_retry(request: TeamRequest, pk: UUID) -> HttpResponse:
     deployment = _own(request, pk)
-    if request.membership.role not in DEPLOYERS:
+    if request.membership.role not in MAKERS:
         return render(request, "403.html", {"reason": "Your role may look at deployments, not start them."}, status=403)
     if deployment.status == Status.FAILED:
         operations.retry(deployment, actor=request.user.email)

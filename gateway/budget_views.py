@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import audit
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role
+from accounts.roles import KEEPERS
 from billing import alerting, budgets, credits
 from billing.budgets import Standing
 from billing.models import AlertSettings, Budget, Delivery
@@ -20,7 +20,6 @@ from deployments import committed
 from deployments.committed import Burn
 from gateway.budget_forms import AlertsForm, BudgetForm
 
-KEEPERS = {Role.OWNER, Role.ADMIN, Role.BILLING}
 SHOWN_DELIVERIES = 8
 
 

@@ -13,7 +13,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role, Team
+from accounts.models import Team
+from accounts.roles import MAKERS, MANAGERS
 from catalog import library
 from catalog.errors import BadPolicy
 from catalog.licensing import agreements, stating
@@ -23,8 +24,6 @@ from catalog.models import Licence, Model, Weights
 from deployments.models import Deployment
 from gateway.models import Alias
 
-MANAGERS = {Role.OWNER, Role.ADMIN}
-AGREERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 SHOWN_AGREEMENTS, SHOWN_NAMES = 100, 50
 
 
@@ -77,7 +76,7 @@ def agree(request: TeamRequest) -> HttpResponse:
     found = agreements.policy_of(request.team.pk)
     use = request.GET.get("use", "")
     use = use if use in Use.values else found.default_use
-    may_agree = request.membership.role in AGREERS
+    may_agree = request.membership.role in MAKERS
     if request.method == "POST":
         if not may_agree:
             reason = "Your role in this team may look at licences, not agree to them."

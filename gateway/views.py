@@ -17,7 +17,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import audit, sealing
 from accounts.http import TeamRequest, team_required
-from accounts.models import ApiKey, Role
+from accounts.models import ApiKey
+from accounts.roles import MAKERS, MANAGERS
 from billing import budgets, periods
 from billing.models import Budget
 from billing.statements import safe
@@ -26,8 +27,6 @@ from gateway import contents
 from gateway.forms import AliasForm, LimitsForm, PromptLoggingForm, Targets
 from gateway.models import Alias, Limits, PromptLogging, RequestContent, RequestRecord
 
-MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
-MANAGERS = {Role.OWNER, Role.ADMIN}
 PAGE, SUGGESTED = 50, 100
 COLUMNS = (
     "at", "request_id", "api_key_name", "surface", "asked", "model", "target", "path", "status", "code", "streamed",

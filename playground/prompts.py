@@ -10,11 +10,9 @@ from django.db import transaction
 from django.db.models import Max
 
 from accounts import audit
-from accounts.models import Membership, Role
+from accounts.models import Membership
+from accounts.roles import MAKERS, MANAGERS
 from playground.models import PromptVersion, SavedPrompt
-
-MAKERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
-KEEPERS = {Role.OWNER, Role.ADMIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ def may_make(membership: Membership) -> bool:
 
 def may_manage(prompt: SavedPrompt, membership: Membership) -> bool:
     """Share it, rename it, delete it: its author, or who keeps the team."""
-    return may_make(membership) and (prompt.author_id == membership.user_id or membership.role in KEEPERS)
+    return may_make(membership) and (prompt.author_id == membership.user_id or membership.role in MANAGERS)
 
 
 def create(membership: Membership, *, name: str, is_shared: bool, content: Content) -> SavedPrompt:

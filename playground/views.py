@@ -15,7 +15,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import http
 from accounts.http import TeamRequest, team_required
-from accounts.models import Membership, Role, Team
+from accounts.models import Membership, Team
+from accounts.roles import MAKERS
 from catalog.templatetags.money import usd
 from deployments.validation import bounded
 from gateway import auth
@@ -28,7 +29,6 @@ from playground.choices import Choice
 from playground.models import PromptVersion, SavedPrompt
 from playground.sent import Send
 
-CALLERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MOST_COLUMNS = 4
 MOST_FOR_A_LIST = 100
 LARGEST_SCHEMA = 64 * 1024
@@ -165,7 +165,7 @@ def _page(request: HttpRequest, membership: Membership, *, status: int = 200, **
     found = choices.find(team, most=MOST_FOR_A_LIST)
     chosen = _chosen(team, names, found)
     budget = spending.at_a_glance(team)
-    may_call = membership.role in CALLERS
+    may_call = membership.role in MAKERS
     context = {
         "found": found,
         "chosen": chosen,
@@ -267,7 +267,7 @@ async def _caller_of(request: HttpRequest) -> Membership:
 
 
 def _check_role(membership: Membership) -> None:
-    if membership.role not in CALLERS:
+    if membership.role not in MAKERS:
         raise WireError(403, "Your role in this team may look, not call models.", code="not_allowed")
 
 

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Membership, Role, Team
+from accounts.roles import KEEPERS, MAKERS, MANAGERS
 from billing import budgets, periods, pricing
 from billing.budgets import Standing
 from billing.meters import COMPUTE_SECONDS
@@ -31,9 +32,6 @@ SOON = timedelta(days=14)
 NEAR = 80.0
 """Percent of a budget that are near enough to be told of."""
 MOST_CALLS, MOST_OF_EACH, MOST_RUNNING = 6, 5, 8
-WORKERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
-KEEPERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
-MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ class Step:
     why: str
     where: str
     done: bool
-    for_roles: frozenset[Role] = WORKERS
+    for_roles: frozenset[Role] = MAKERS
 
 
 @dataclass(frozen=True, slots=True)

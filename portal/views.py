@@ -6,6 +6,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.http import TeamRequest, team_required
 from accounts.models import Role
+from accounts.roles import MAKERS
 from catalog.views import LOOKED
 from portal import home as homes
 
@@ -19,7 +20,7 @@ def home(request: TeamRequest) -> HttpResponse:
     context = {
         "home": found,
         "steps": [(step, role in step.for_roles) for step in found.steps],
-        "may_work": role in homes.WORKERS,
+        "may_work": role in MAKERS,
         "base_url": request.build_absolute_uri("/v1"),
     }
     part = "#running" if request.htmx and not request.htmx.boosted else ""  # type: ignore[attr-defined]

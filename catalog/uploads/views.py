@@ -9,7 +9,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role, Team
+from accounts.models import Team
+from accounts.roles import MAKERS
 from catalog import finding
 from catalog.models import Model
 from catalog.uploads import drafts, storing, tasks
@@ -19,7 +20,6 @@ from catalog.uploads.models import Draft, Upload
 from catalog.uploads.stream import ROOT
 
 SUGGESTED = 40
-UPLOADERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 
 
 @require_safe
@@ -52,7 +52,7 @@ def bases(request: TeamRequest) -> JsonResponse:
 @team_required
 def draft_finish(request: TeamRequest, pk: UUID) -> HttpResponse:
     draft = _own(request, pk)
-    if request.membership.role not in UPLOADERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     form = CardForm(request.POST, team=request.team)
     if form.is_valid():
@@ -70,7 +70,7 @@ def draft_finish(request: TeamRequest, pk: UUID) -> HttpResponse:
 @team_required
 def draft_give_up(request: TeamRequest, pk: UUID) -> HttpResponse:
     draft = _own(request, pk)
-    if request.membership.role not in UPLOADERS:
+    if request.membership.role not in MAKERS:
         return _not_allowed(request)
     try:
         drafts.give_up(draft, actor=request.user.email)
@@ -85,7 +85,7 @@ def _common(request: TeamRequest) -> dict[str, Any]:
     return {
         "uploads_url": ROOT,
         "tus_url": request.build_absolute_uri(ROOT),
-        "may_upload": request.membership.role in UPLOADERS,
+        "may_upload": request.membership.role in MAKERS,
     }
 
 

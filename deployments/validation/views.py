@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.http import TeamRequest, team_required
-from accounts.models import Role
+from accounts.roles import MAKERS
 from catalog import measurements
 from deployments import endpoints, status
 from deployments.errors import NameTaken, NotNow
@@ -20,7 +20,6 @@ from deployments.validation.cases import BadCase
 from deployments.validation.forms import Editor, PlanForm
 from deployments.validation.models import PromptSet, ThroughputRun, ValidationPlan, ValidationRun
 
-CHANGERS = {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
 MAY_NOT = "Your role may read validations, not change or start them."
 SHOWN_RUNS, SUGGESTED = 30, 100
 BY_API = """curl {url}/prompt-sets \\
@@ -212,7 +211,7 @@ def _measure(request: TeamRequest, row: Deployment) -> None:
 
 
 def _may_change(request: TeamRequest) -> bool:
-    return request.membership.role in CHANGERS
+    return request.membership.role in MAKERS
 
 
 def _refused(request: TeamRequest) -> HttpResponse:
