@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from accounts import http, keys, scopes
 from accounts.errors import TwoFactorRequired
 from accounts.models import ApiKey, Membership, Role, Team
+from accounts.roles import MAKERS
 
 BAD_KEY = "The API key is missing or not valid. Send `Authorization: Bearer mp_...`."
 
@@ -59,11 +60,21 @@ class HasTeam(permissions.BasePermission):
                 raise exceptions.PermissionDenied(scopes.lacking(request.auth.scopes, needed), code="missing_scope")
             return True
         membership = _membership(request)
-        return request.method in permissions.SAFE_METHODS or membership.role in {
-            Role.OWNER,
-            Role.ADMIN,
-            Role.DEVELOPER,
-        }
+        return request.method in permissions.SAFE_METHODS or membership.role in MAKERS
+
+
+class WritesSignedIn(HasTeam):
+    """Read for every role and key; write for `writers` alone, in the browser's session: no key may widen itself."""
+
+    writers: frozenset[Role]
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if request.method in permissions.SAFE_METHODS:
+            return super().has_permission(request, view)
+        if isinstance(request.auth, ApiKey):
+            return False
+        membership = http.current_membership(request._request)
+        return membership is not None and membership.role in self.writers
 
 
 class Pages(pagination.LimitOffsetPagination):

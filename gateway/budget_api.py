@@ -5,36 +5,29 @@ from typing import Any
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework import permissions, serializers, status
+from rest_framework import serializers, status
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import audit, http
-from accounts.drf import HasTeam, actor_of, team_of
-from accounts.models import ApiKey
+from accounts import audit
+from accounts.drf import WritesSignedIn, actor_of, team_of
+from accounts.roles import KEEPERS
 from billing import budgets, credits
 from billing.budgets import Standing
 from billing.models import Budget
 from billing.money import plain
 from gateway.budget_forms import BudgetForm
-from gateway.budget_views import KEEPERS, said
+from gateway.budget_views import said
 
 
-class KeepsMoney(HasTeam):
+class KeepsMoney(WritesSignedIn):
     """Read for every role and key; write for owner, admin and billing, in the browser's session: a key that could
     raise its own cap would have none."""
 
     message = "Only an owner, admin or billing member, signed in, may change budgets."
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        if request.method in permissions.SAFE_METHODS:
-            return super().has_permission(request, view)
-        if isinstance(request.auth, ApiKey):
-            return False
-        membership = http.current_membership(request._request)
-        return membership is not None and membership.role in KEEPERS
+    writers = KEEPERS
 
 
 class BudgetSerializer(serializers.Serializer[Any]):

@@ -4,22 +4,21 @@ from typing import Any
 
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
-from rest_framework import permissions, serializers, status
+from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import http
-from accounts.drf import HasTeam, Pages, actor_of, team_of
-from accounts.models import ApiKey, Team
+from accounts.drf import Pages, WritesSignedIn, actor_of, team_of
+from accounts.models import Team
+from accounts.roles import MANAGERS
 from catalog import library
 from catalog.errors import BadPolicy
 from catalog.licensing import agreements, stating
 from catalog.licensing.models import LicenceAgreement
 from catalog.licensing.policy import Standing, Use, Verdict
 from catalog.models import Model
-from gateway.licence_views import MANAGERS
 
 
 class Changed(APIException):
@@ -27,18 +26,11 @@ class Changed(APIException):
     default_code = "licence_changed"
 
 
-class Manages(HasTeam):
+class Manages(WritesSignedIn):
     """Read for every role and key; write for owner and admin, in the browser's session."""
 
     message = "Only an owner or admin, signed in, may change the licence policy."
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        if request.method in permissions.SAFE_METHODS:
-            return super().has_permission(request, view)
-        if isinstance(request.auth, ApiKey):
-            return False
-        membership = http.current_membership(request._request)
-        return membership is not None and membership.role in MANAGERS
+    writers = MANAGERS
 
 
 class StandingSerializer(serializers.Serializer[Any]):
