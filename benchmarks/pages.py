@@ -25,7 +25,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browsing import CHROMIUMS, QUIET, sign_in
+from tests.browsing import QUIET, chromium, sign_in
 from tests.running import RunningPortal
 
 MODELS, DEPLOYMENTS = 5_000, 1_000
@@ -93,7 +93,9 @@ def paints(portal: RunningPortal) -> dict[str, list[float]]:
         Team.objects.get(slug="demo"), models=MODELS, deployments=DEPLOYMENTS, states=("asleep", "failed", "stopped")
     )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=QUIET)
+        path = chromium()
+        assert path, "no Chromium on PATH: install it (Debian: apt-get install chromium)"
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         signed = browser.new_context()
         sign_in(signed.new_page(), portal)
         state: Any = signed.storage_state()
@@ -114,14 +116,6 @@ def _paint(browser: Browser, url: str, state: Any) -> float:
     )
     context.close()
     return float(found)
-
-
-def _chromium() -> str:
-    import shutil
-
-    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    assert found, "no Chromium on PATH: install it (Debian: apt-get install chromium)"
-    return found
 
 
 def in_a_database_of_its_own() -> tuple[tuple[list[float], int, float], list[tuple[str, int, float, int, float]]]:

@@ -17,14 +17,13 @@ import time
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.browsing import QUIET, chromium, sign_in
 from tests.running import RunningPortal
 
 MB = 1_000_000
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 def main() -> None:
@@ -47,10 +46,9 @@ def main() -> None:
 def _measure(portal: RunningPortal, path: Path, *, cut: bool) -> None:
     size = path.stat().st_size
     with sync_playwright() as playwright:
-        executable = next(filter(None, map(shutil.which, CHROMIUMS)))
-        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
         page = browser.new_page()
-        _sign_in(page, portal)
+        sign_in(page, portal)
         page.goto(f"{portal.url}/weights/upload")
         page.get_by_label("Name").fill("bench")
         began, before = time.monotonic(), _memory(portal)
@@ -80,14 +78,6 @@ def _measure(portal: RunningPortal, path: Path, *, cut: bool) -> None:
     print(f"{size / MB:9.0f} MB {seconds:8.1f} {_memory(portal) / MB:8.1f}  sha256 is the file's")
     result = {"mb_per_s": round(size / MB / seconds, 1), "growth_mb": round(growth / MB, 1)}
     print(json.dumps(result | {"resumed_at": round(resumed_at, 3) if resumed_at else None}))
-
-
-def _sign_in(page: Page, portal: RunningPortal) -> None:
-    page.goto(portal.url)
-    page.get_by_label("Email").fill(portal.email)
-    page.get_by_label("Password").fill(portal.password)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(lambda url: "login" not in url)
 
 
 def _arrived(portal: RunningPortal) -> int:

@@ -17,10 +17,15 @@ WIDE, PHONE = (1440, 900), (390, 844)
 expect.set_options(timeout=30_000)
 
 
+def chromium() -> str | None:
+    """A Chromium of this machine's packages."""
+    return next(filter(None, map(shutil.which, CHROMIUMS)), None)
+
+
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """A Chromium of this machine's packages; the test is skipped, visibly, where there is none."""
-    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    """Of chromium(); the test is skipped, visibly, where there is none."""
+    found = chromium()
     if found is None:
         pytest.skip("no Chromium on PATH: install it (Debian: apt-get install chromium) to run the browser tests")
     return found
@@ -66,9 +71,10 @@ def scriptless(browser: Browser) -> Iterator[Page]:
     browser.close()
 
 
-def sign_in(page: Page, portal: RunningPortal) -> None:
+def sign_in(page: Page, portal: RunningPortal, *, email: str = "", password: str = "") -> None:
+    """As the portal's first user, or as somebody else."""
     page.goto(portal.url)
-    page.get_by_label("Email").fill(portal.email)
-    page.get_by_label("Password").fill(portal.password)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("Email").fill(email or portal.email)
+    page.get_by_label("Password").fill(password or portal.password)
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.wait_for_url(lambda url: "login" not in url)

@@ -1,58 +1,38 @@
 """A colleague is invited to look at the bill, joins, sets up a second factor, and signs in with it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests import authenticator
+from tests.browsing import WIDE, sign_in
 from tests.running import RunningPortal
 
 pytestmark = [pytest.mark.browser, pytest.mark.portal, pytest.mark.xdist_group("portal")]
 
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 PASSWORD = "a-long-quiet-river"
 
 
-@pytest.fixture
-def chromium(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=QUIET)
-        yield browser
-        browser.close()
-
-
 def test_a_colleague_gets_read_only_billing_access_and_a_second_factor(
-    chromium: Browser, running_portal: RunningPortal
+    opened: Callable[[tuple[int, int]], Page], running_portal: RunningPortal
 ) -> None:
     portal, address = running_portal, f"books-{uuid4().hex[:8]}@example.com"
     named = portal.url.replace("127.0.0.1", "localhost")  # browsers know no passkey at an address of numbers
-    owner = _page(chromium)
-    _sign_in(owner, portal, portal.email, portal.password)
+    owner = opened(WIDE)
+    sign_in(owner, portal)
     link = _invite(owner, portal, address)
-    colleague = _page(chromium)
+    colleague = opened(WIDE)
     _join(colleague, link.replace(portal.url, named))
     _sees_the_bill_alone(colleague, named)
     secret, recovery = _set_up(colleague, named)
     _signs_in_with_a_passkey(colleague, named)
-    _signs_in_with(chromium, portal, address, authenticator.code(secret, steps_later=1))
-    _signs_in_with(chromium, portal, address, recovery)
+    _signs_in_with(opened(WIDE), portal, address, authenticator.code(secret, steps_later=1))
+    _signs_in_with(opened(WIDE), portal, address, recovery)
     owner.goto(f"{portal.url}/team/audit/?actor={address}")
     expect(owner.get_by_text("the authenticator app")).to_be_visible()
-
-
-def _page(chromium: Browser) -> Page:
-    return chromium.new_context(viewport={"width": 1440, "height": 900}).new_page()
-
-
-def _sign_in(page: Page, portal: RunningPortal, email: str, password: str) -> None:
-    page.goto(f"{portal.url}/accounts/login/")
-    page.get_by_label("Email").fill(email)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    page.wait_for_url(lambda url: "login" not in url)
 
 
 def _invite(page: Page, portal: RunningPortal, address: str) -> str:
@@ -115,9 +95,8 @@ def _signs_in_with_a_passkey(page: Page, url: str) -> None:
     page.wait_for_url(f"{url}/")
 
 
-def _signs_in_with(chromium: Browser, portal: RunningPortal, address: str, code: str) -> None:
-    page = _page(chromium)
-    _sign_in(page, portal, address, PASSWORD)
+def _signs_in_with(page: Page, portal: RunningPortal, address: str, code: str) -> None:
+    sign_in(page, portal, email=address, password=PASSWORD)
     expect(page.get_by_role("heading", name="One more step")).to_be_visible()
     page.goto(f"{portal.url}/billing/")
     assert "/accounts/2fa/authenticate/" in page.url  # the password alone opens nothing

@@ -1,10 +1,9 @@
 """A model under a licence with conditions, in a browser: refused, read, agreed to, deployed; nobody is asked twice."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.calls import api, wait_until
 from tests.factories import tiny_weights as tiny
@@ -12,20 +11,6 @@ from tests.fakes.hub import TestHub
 from tests.running import RunningPortal
 
 pytestmark = [pytest.mark.browser, pytest.mark.portal, pytest.mark.xdist_group("portal")]
-
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-
-
-@pytest.fixture
-def page(chromium_path: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=QUIET)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        failures: list[str] = []
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        yield page
-        browser.close()
-        assert failures == []
 
 
 def test_who_agrees_may_deploy(page: Page, running_portal: RunningPortal, portals_hub: TestHub) -> None:
