@@ -37,6 +37,11 @@ def as_chunks(header: Iterable[str], lines: Iterable[bytes]) -> Iterator[bytes]:
         yield b"\r\n".join(gathered)
 
 
+def safe(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(RISKY) else text
+
+
 def text(column: str) -> sql.Composable:
     """People's text as a cell that no spreadsheet takes for a formula; empty text is an empty cell."""
     first = literals(ord(character) for character in RISKY)

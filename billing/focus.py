@@ -99,11 +99,11 @@ def query(scope: Scope) -> sql.Composable:
     days = scope.days()
     filled = {
         "account": sql.Literal(str(scope.team_id)),
-        "account_name": sql.Literal(_safe(scope.team_name)),
+        "account_name": sql.Literal(copying.safe(scope.team_name)),
         "begins": sql.Literal(_utc(scope.begins)),
         "ends": sql.Literal(_utc(scope.ends)),
         "invoice": sql.Literal(scope.number or None),
-        "issuer": sql.Literal(_safe(scope.issuer)),
+        "issuer": sql.Literal(copying.safe(scope.issuer)),
         "zone": sql.Literal(scope.zone),
         "sku": sql.SQL("CASE WHEN g.sku <> '' THEN g.sku || '/' || g.meter END"),
         "description": _description(),
@@ -192,7 +192,3 @@ def _decimal(number: str) -> sql.Composable:
 
 def _utc(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(copying.RISKY) else text

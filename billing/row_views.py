@@ -1,10 +1,8 @@
 """The ledger's rows behind a bar of the chart, and the chart's numbers as CSV."""
 
-import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
-from typing import Any
+from itertools import chain
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -14,12 +12,14 @@ from django.shortcuts import render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
+from accounts import csv_rows
 from billing import asking, costs, downloads, periods, questions
 from billing.asking import CostsRequest, costs_question
+from billing.copying import safe
 from billing.costs import Bucket, Standing
 from billing.meters import METERS
 from billing.models import LedgerEntry
-from billing.statements import exact, safe
+from billing.statements import exact
 
 ON_PAGE = 100
 CHUNK = 2000
@@ -65,7 +65,8 @@ def rows_csv(request: CostsRequest) -> HttpResponseBase:
     _, found = _asked(request, standing)
     name = f"modelport-rows-{request.question.first}-{request.question.last}.csv"
     slugs = {team.pk: team.slug for team in standing.teams}
-    return downloads.stream(request, _pieces(COLUMNS, _cells(found, request.question.zone, slugs)), name=name)
+    cells = _cells(found, request.question.zone, slugs)
+    return downloads.stream(request, csv_rows.pieces(chain([COLUMNS], cells), size=CHUNK), name=name)
 
 
 @require_safe
@@ -80,7 +81,7 @@ def chart_csv(request: CostsRequest) -> HttpResponseBase:
         if (cost := one.by_bucket.get(number)) is not None
     )
     name = f"modelport-chart-{question.first}-{question.last}-{question.split}.csv"
-    return downloads.stream(request, _pieces(CHART_COLUMNS, lines), name=name)
+    return downloads.stream(request, csv_rows.pieces(chain([CHART_COLUMNS], lines), size=CHUNK), name=name)
 
 
 def _asked(request: CostsRequest, standing: Standing) -> tuple[Bucket | None, QuerySet[LedgerEntry]]:
@@ -142,19 +143,3 @@ def _cells(found: QuerySet[LedgerEntry], zone: str, slugs: dict[UUID, str]) -> I
 
 def _utc(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
-
-
-def _pieces(header: Iterable[str], lines: Iterable[list[str]]) -> Iterator[bytes]:
-    """RFC 4180, in pieces of CHUNK lines."""
-    writer: Any = csv.writer(_Line(), lineterminator="\r\n")
-    yield str(writer.writerow(header)).encode()
-    rest = iter(lines)
-    while some := list(islice(rest, CHUNK)):
-        yield "".join(str(writer.writerow(line)) for line in some).encode()
-
-
-class _Line:
-    """A file that hands back what is written to it."""
-
-    def write(self, line: str) -> str:
-        return line

@@ -6,20 +6,21 @@ people chose is made safe for spreadsheets (a leading = + - @ tab or CR gets an 
 where needed, the header's order fixed. Which rows stand on a statement is billing.scope's to say.
 """
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import Count, DateTimeField, F, Func, IntegerField, QuerySet, Sum, Value
 from django.db.models.functions import Greatest
 
+from accounts import csv_rows
 from accounts.models import Team
 from billing import detail, focus, parquet, periods, scope
-from billing.copying import RISKY
+from billing.copying import safe
 from billing.meters import METERS
 from billing.scope import Day, Scope
 
@@ -129,15 +130,8 @@ def rows_of(found: Scope) -> Iterator[Row]:
 
 def as_csv(found: Scope) -> Iterator[bytes]:
     """The plain CSV in pieces; its header never changes its order."""
-    writer = csv.writer(_Line(), lineterminator="\r\n")
-    lines: list[str] = [writer.writerow(COLUMNS)]
-    for row in rows_of(found):
-        lines.append(writer.writerow(_cells(found, row)))
-        if len(lines) == CHUNK:
-            yield "".join(lines).encode()
-            lines = []
-    if lines:
-        yield "".join(lines).encode()
+    cells = (_cells(found, row) for row in rows_of(found))
+    return csv_rows.pieces(chain([COLUMNS], cells), size=CHUNK)
 
 
 FORMATS = {
@@ -161,11 +155,6 @@ def exact(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def safe(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(RISKY) else text
-
-
 def _cells(found: Scope, row: Row) -> list[str]:
     return [
         row.day.isoformat(),
@@ -185,10 +174,3 @@ def _cells(found: Scope, row: Row) -> list[str]:
         safe(row.reason),
         found.zone,
     ]
-
-
-class _Line:
-    """A file that hands back what is written to it."""
-
-    def write(self, line: str) -> Any:
-        return line

@@ -1,7 +1,7 @@
 """The team's aliases, its limits, and the log of its requests."""
 
-import csv
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +15,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import audit, sealing
+from accounts import audit, csv_rows, sealing
 from accounts.http import TeamRequest, team_required
 from accounts.models import ApiKey
 from accounts.roles import MAKERS, MANAGERS
 from billing import budgets, periods
+from billing.copying import safe
 from billing.models import Budget
-from billing.statements import safe
 from deployments import endpoints
 from gateway import contents
 from gateway.forms import AliasForm, LimitsForm, PromptLoggingForm, Targets
@@ -261,16 +261,9 @@ def _query(request: TeamRequest) -> str:
     return kept.urlencode()
 
 
-class _Echo:
-    def write(self, line: str) -> str:
-        return line
-
-
 def _csv_lines(rows: "QuerySet[RequestRecord]") -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    yield writer.writerow(COLUMNS)
-    for row in rows.values_list(*COLUMNS).iterator(2000):
-        yield writer.writerow([_cell(value) for value in row])
+    cells = (map(_cell, row) for row in rows.values_list(*COLUMNS).iterator(2000))
+    return csv_rows.lines(chain([COLUMNS], cells))
 
 
 def _cell(value: Any) -> str:
