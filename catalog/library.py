@@ -83,20 +83,25 @@ def entries(models: Iterable[Model]) -> list[Entry]:
     return [_entry(model, prices) for model in found]
 
 
-def _entry(model: Model, prices: Mapping[str, Mapping[str, Price]]) -> Entry:
-    ways = {offer.path: offer for offer in model.offers.all()}
-    hosted, deployable = ways.get(Offer.Path.HOSTED), ways.get(Offer.Path.DEPLOYABLE)
-    machines = tuple(deployable.hardware.all()) if deployable else ()
-    facts = advisor.Facts(
+def facts_of(model: Model, hosted: Offer | None, own: Offer | None, *, hardware_offered: bool) -> advisor.Facts:
+    """What decides which paths are open: the model, and its offers, if it has them."""
+    return advisor.Facts(
         openness=model.openness,
         publisher=model.publisher,
         provider_name=hosted.provider.name if hosted and hosted.provider else "",
         provider_has_key=bool(hosted and hosted.provider and hosted.provider.can_be_called),
         is_hosted=hosted is not None,
-        has_weights=deployable is not None,
-        hardware_offered=any(machine.backend for machine in machines),
-        weights_coming=bool(deployable and deployable.weights and deployable.weights.is_in_motion),
+        has_weights=own is not None,
+        hardware_offered=hardware_offered,
+        weights_coming=bool(own and own.weights and own.weights.is_in_motion),
     )
+
+
+def _entry(model: Model, prices: Mapping[str, Mapping[str, Price]]) -> Entry:
+    ways = {offer.path: offer for offer in model.offers.all()}
+    hosted, deployable = ways.get(Offer.Path.HOSTED), ways.get(Offer.Path.DEPLOYABLE)
+    machines = tuple(deployable.hardware.all()) if deployable else ()
+    facts = facts_of(model, hosted, deployable, hardware_offered=any(machine.backend for machine in machines))
     rows = prices.get(model.sku, {})
     return Entry(
         model=model,

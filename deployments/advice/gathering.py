@@ -83,16 +83,8 @@ def known(team: Team, model: Model) -> Known:
     books = pricing.books_at([model.sku, *(one.sku for one in hardware)], at=timezone.now(), team_id=team.pk)
     loaded, problem = _loaded(own)
     grounds = _grounds(model, own, loaded, hardware, books)
-    facts = advisor.Facts(
-        openness=model.openness,
-        publisher=model.publisher,
-        provider_name=hosted.provider.name if hosted and hosted.provider else "",
-        provider_has_key=bool(hosted and hosted.provider and hosted.provider.can_be_called),
-        is_hosted=hosted is not None,
-        has_weights=own is not None,
-        hardware_offered=any(ground.offered and not ground.why_not for ground in grounds),
-        weights_coming=bool(own and own.weights and own.weights.is_in_motion),
-    )
+    offered = any(ground.offered and not ground.why_not for ground in grounds)
+    facts = library.facts_of(model, hosted, own, hardware_offered=offered)
     calls, runs = advisor.hosted(facts), advisor.deployable(facts)
     never = model.openness == Model.Openness.CLOSED
     return Known(
