@@ -125,9 +125,6 @@ class Reading:
     def saved(self) -> Decimal:
         return rating.add(one.saved for one in self.series)
 
-    def in_bucket(self, number: int) -> Decimal:
-        return rating.add(one.by_bucket.get(number, ZERO) for one in self.series)
-
     def _of_path(self, path: str) -> Decimal:
         return rating.add(one.cost for one in self.series if one.path == path)
 

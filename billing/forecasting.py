@@ -41,10 +41,6 @@ class Forecast:
     def usd(self) -> Decimal:
         return self.spent + self.rest_of_today + self.coming
 
-    @property
-    def to_come(self) -> Decimal:
-        return self.rest_of_today + self.coming
-
 
 def of_month(
     costs: Mapping[date, DayCost],

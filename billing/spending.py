@@ -96,11 +96,6 @@ class Totals:
     calls: int = 0
     saved: Decimal = Decimal(0)
 
-    @property
-    def per_thousand_calls(self) -> Decimal | None:
-        """USD before credits, rounded for reading; None when nothing was called."""
-        return (self.hosted + self.serverless) * 1000 / self.calls if self.calls else None
-
 
 def cells(
     teams: Sequence[Team],

@@ -55,12 +55,6 @@ def month(team: Team, *, now: datetime | None = None) -> Spent:
     return Spent(hosted=spent.hosted, serverless=spent.serverless, cap=cap_of(team), held=held)
 
 
-def cost_of(team: Team, *, deployment_name: str) -> Decimal:
-    """All that a deployment of this name has cost the team, ever."""
-    rows = LedgerEntry.objects.filter(team=team, deployment_name=deployment_name)
-    return rows.aggregate(cost=Sum("amount"))["cost"] or Decimal(0)
-
-
 def of_deployment(
     team: Team, *, deployment_name: str, since: Mapping[str, datetime], until: datetime | None = None
 ) -> dict[str, dict[str, Metered]]:

@@ -79,10 +79,6 @@ class Facet:
     title: str
     choices: tuple[Choice, ...]
 
-    @property
-    def has_chosen(self) -> bool:
-        return any(choice.chosen for choice in self.choices)
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
