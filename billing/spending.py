@@ -1,5 +1,6 @@
-"""The ledger's sums by day or hour by a plain call, told apart by one thing, filtered by any. Exact. The costs page reads
-the same through billing.costs.
+"""The ledger's sums by day or hour by a plain call, told apart by one thing, filtered by any. Exact.
+
+The costs page reads the same sums through billing.costs.
 
 Two kinds of range. By time: what happened from `begins` until before `ends`. A `month` besides: what stands on each
 team's statement of it (billing.scope), each team's days by its own calendar; what came too late for an earlier invoice
