@@ -19,7 +19,10 @@ from tests.gateway.test_calls import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ASK: list[Any] = [{"role": "user", "content": "Count to three."}]
-WAIT_TO_KEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%gateway_storedanswer%'"
+WAIT_TO_KEEP = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%gateway_storedanswer%'
+"""
 PATHS = {
     "/v1/chat/completions": {"model": "good", "messages": ASK},
     "/v1/completions": {"model": "good", "prompt": "x"},
