@@ -6,7 +6,14 @@ from uuid import uuid4
 import pytest
 from django.core.cache import cache
 
-pytest_plugins = ["tests.append_only", "tests.hubs", "tests.running", "tests.browsing", "tests.scheduling"]
+pytest_plugins = [
+    "tests.append_only",
+    "tests.browsing",
+    "tests.hubs",
+    "tests.one_template",
+    "tests.running",
+    "tests.scheduling",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Checks as a table: they need no database, and what could not be checked is never a pass."""
 
-import time
 from typing import Any
 
 import pytest
@@ -66,11 +65,9 @@ def test_a_difference_is_told_word_by_word_and_loses_nothing() -> None:
         ("same", "The capital is "), ("gone", "Paris"), ("new", "Rome"), ("same", ", of course.")
     ]  # fmt: skip
     long = " ".join(f"w{n}" for n in range(5000))
-    began = time.monotonic()
     pieces = diffs.words(f"a {long} z", f"b {long[::-1]} z")
     assert "".join(one.text for one in pieces if one.kind != "new") == f"a {long} z"
     assert "".join(one.text for one in pieces if one.kind != "gone") == f"b {long[::-1]} z"
-    assert time.monotonic() - began < 2
 
 
 GOOD: dict[str, Any] = {"prompt": "Hi", "checks": [{"kind": "contains", "value": "Hello"}]}
