@@ -1,6 +1,5 @@
 """Key -> who calls. Answers are kept for a few seconds, so a revoked key opens nothing after that."""
 
-import time
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from gateway.contents import is_on
 from gateway.errors import invalid_api_key, missing_scope
 from gateway.limits import Rule
 from gateway.models import Limits
+from gateway.remembering import Remembered
 from gateway.stores import Stores
 
 FRESH_S = 4.0
@@ -44,7 +44,7 @@ class Caller:
 class Doorkeeper:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._known: dict[str, tuple[float, Caller | None]] = {}
+        self._known: Remembered[str, Caller | None] = Remembered(fresh_s=FRESH_S, most=MOST_REMEMBERED)
         self._digests: dict[str, str] = {}
 
     async def caller(self, headers: dict[bytes, bytes]) -> Caller:
@@ -54,17 +54,13 @@ class Doorkeeper:
         if len(text) > LONGEST_KEY or not keys.SHAPE.fullmatch(text):
             raise invalid_api_key()
         digest = self._digests.get(text) or keys.digest(text)
-        until, caller = self._known.get(digest, (0.0, None))
-        if until < time.monotonic():
-            caller = await self._stores.ask(lambda: _look_up(text))
-            if len(self._known) > MOST_REMEMBERED:
-                self._known.clear()
-                self._digests.clear()
-            self._known[digest] = (time.monotonic() + FRESH_S, caller)
-            if caller is not None:
-                self._digests[text] = digest
+        caller = await self._known.get(digest, lambda: self._stores.ask(lambda: _look_up(text)))
         if caller is None:
             raise invalid_api_key()
+        if text not in self._digests:
+            if len(self._digests) >= MOST_REMEMBERED:
+                self._digests.clear()
+            self._digests[text] = digest
         if Scope.MODELS not in caller.scopes:
             raise missing_scope(lacking(list(caller.scopes), Scope.MODELS))
         return caller

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -28,6 +29,7 @@ from gateway.idempotency import Claim
 from gateway.journal import Journal
 from gateway.limits import Admission, Limiter
 from gateway.recorder import Left, Recorder
+from gateway.remembering import Remembered
 from gateway.routing import Router, Target
 from gateway.stores import Stores
 from gateway.upstream import Upstream
@@ -66,7 +68,9 @@ class Runtime:
         self._called: set[UUID] = set()
         self._busy: dict[UUID, UUID] = {}
         self._replicas: dict[UUID, str] = {}
-        self._prices: dict[tuple[str, UUID], tuple[float, dict[str, Decimal]]] = {}
+        self._prices: Remembered[tuple[str, UUID], dict[str, Decimal]] = Remembered(
+            fresh_s=PRICE_FRESH_S, most=MOST_PRICES
+        )
         self._clock: asyncio.Task[None] | None = None
         self._reported: tuple[object, ...] = ()
         self._reported_at = 0.0
@@ -101,18 +105,13 @@ class Runtime:
 
     async def prices(self, sku: str, team_id: UUID) -> dict[str, Decimal]:
         """The team's prices in force, never older than PRICE_FRESH_S; none is an error before the call, never 0."""
-        until, prices = self._prices.get((sku, team_id), (0.0, {}))
-        if until < time.monotonic():
-            try:
-                prices = await self.stores.ask(lambda: pricing.prices_at(sku, team_id=team_id))
-            except NoPrice as error:
-                raise WireError(
-                    503, str(error), type="server_error", code="price_unknown", next=Next.ANOTHER_TARGET
-                ) from error
-            if len(self._prices) > MOST_PRICES:
-                self._prices.clear()
-            self._prices[sku, team_id] = (time.monotonic() + PRICE_FRESH_S, prices)
-        return prices
+        asked = functools.partial(pricing.prices_at, sku, team_id=team_id)
+        try:
+            return await self._prices.get((sku, team_id), lambda: self.stores.ask(asked))
+        except NoPrice as error:
+            raise WireError(
+                503, str(error), type="server_error", code="price_unknown", next=Next.ANOTHER_TARGET
+            ) from error
 
     def begin(self, call_id: UUID, tally: Tally, target: Target) -> None:
         """From now on the call's lease is renewed and its deployment's idle clock stands still."""
