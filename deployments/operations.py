@@ -195,7 +195,10 @@ def change(deployment: Deployment, *, actor: str, **asked: int | None) -> None:
 
 
 def retry(deployment: Deployment, *, actor: str) -> None:
-    """Start a failed one again. Asking twice, or for one that has not failed, changes nothing."""
+    """Start a failed one again. Asking twice, or for one that has not failed, changes nothing. Raises Unlicensed where
+    the team may not run it any more."""
+    if deployment.status == Status.FAILED:
+        preparing.check_version_licence(deployment, deployment.version)
     with transaction.atomic():
         try:
             deployment.transition(Status.PENDING, since=Status.FAILED, reason=Reason.ASKED)

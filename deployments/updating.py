@@ -69,13 +69,15 @@ def update(
 
 def rollback(deployment: Deployment, *, actor: str, number: int | None = None) -> Version | None:
     """One step back: to the version that took the calls before, or to that number. While an update is being tried,
-    that is taken back. Raises BadOption for a number that it does not have, NotNow where there is nothing to go to."""
+    that is taken back. Raises BadOption for a number that it does not have, NotNow where there is nothing to go to, or
+    Unlicensed where the team may not run that version by now."""
     with transaction.atomic():
         if deployment.status == Status.UPDATING:
             _take_back(deployment)
             version = deployment.version
         else:
             version = _target(deployment, number)
+            preparing.check_version_licence(deployment, version)
             _refuse_unless_it_rests(deployment)
             _try(deployment, version)
         audit.record(deployment.team, actor=actor, verb="rolled back", subject=f"{deployment.endpoint_model} {version}")

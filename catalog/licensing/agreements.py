@@ -1,6 +1,7 @@
 """A team's policy, read in one query; agreeing, and changing the policy, each with its line in the audit trail."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from django.db import transaction
@@ -40,12 +41,14 @@ def policy_of(team_id: UUID) -> Policy:
     )
 
 
-def require(team: Team, terms: Iterable[Terms], *, use: str, model: str) -> None:
-    """Raises LicenceRefused unless the team may use all of them so. The portal's own team is its operator: what it
-    runs was decided by who set it up."""
+def require(
+    team: Team, terms: Iterable[Terms], *, use: str, model: str, brought_by: Mapping[Terms, str] = MappingProxyType({})
+) -> None:
+    """Raises LicenceRefused unless the team may use all of them so; Policy.refusal says what it names. The
+    portal's own team is its operator: what it runs was decided by who set it up."""
     if team.is_platform:
         return
-    if refusal := policy_of(team.pk).refusal(terms, use, model=model):
+    if refusal := policy_of(team.pk).refusal(terms, use, model=model, brought_by=brought_by):
         raise LicenceRefused(refusal)
 
 
