@@ -170,6 +170,13 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}...)"
 
+    @property
+    def state(self) -> str:
+        """live, expired or revoked"""
+        if self.revoked_at:
+            return "revoked"
+        return "expired" if self.expires_at and self.expires_at <= timezone.now() else "live"
+
 
 class AuditEvent(models.Model):
     """Who did what to which thing, when. Written by accounts.audit.record alone."""
