@@ -45,6 +45,7 @@ class Role(models.TextChoices):
     ADMIN = "admin"
     DEVELOPER = "developer"
     BILLING = "billing"
+    ACCOUNTANT = "accountant"
     VIEWER = "viewer"
 
 
