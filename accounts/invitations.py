@@ -66,10 +66,12 @@ def resend(row: Invitation, *, by: Membership, actor: str = "") -> str:
         found = _open(row, for_update=True)
         if found.sent_at and timezone.now() - found.sent_at < PAUSE:
             raise AlreadyThere(f"A mail went to {row.email} less than a minute ago: wait a little.")
-        Invitation.objects.filter(pk=row.pk).update(
-            digest=_digest(text), expires_at=timezone.now() + LASTS, sent_at=None
-        )
-        audit.record(row.team, actor=actor or by.user.email, verb="sent again the invitation of", subject=row.email)
+        until = timezone.now() + LASTS
+        Invitation.objects.filter(pk=row.pk).update(digest=_digest(text), expires_at=until, sent_at=None)
+        audit.record(
+            row.team, actor=actor or by.user.email, verb="sent again the invitation of", subject=row.email,
+            before={"good until": found.expires_at}, after={"good until": until},
+        )  # fmt: skip
     row.refresh_from_db()
     return _sent(row, text, by=by)
 

@@ -84,7 +84,8 @@ def deploy(
             )
             acting.record_birth(deployment, wish.what, actor=actor)
             agreements.set_use(team, deployment.endpoint_model, wish.use, actor=actor)
-            audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
+            said = preparing.described(wish.what) | wish.numbers | {"use": wish.use}
+            audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model, after=said)
             ring(deployment.pk)
     except IntegrityError as error:
         raise NameTaken(f"{team.slug}/{wish.name} is running already: stop it first, or choose another name") from error

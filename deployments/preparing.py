@@ -156,6 +156,34 @@ def check_licence(team: Team, loaded: Loaded, *, use: str) -> None:
         raise Unlicensed(error.refusal) from error
 
 
+def described(found: What) -> dict[str, Any]:
+    """For the audit trail. Of the environment the names alone: what stands in it may be a secret."""
+    return {
+        "model": found.loaded.chosen.model.slug,
+        "revision": found.loaded.chosen.revision,
+        "hardware": found.hardware.slug,
+        "options": _paired(found.options),
+        "environment": sorted({*found.env, *found.secrets}),
+        "adapters": [f"{one.weights} x {one.scale:g}" for one in found.loaded.extra],
+    }
+
+
+def version_described(version: Version) -> dict[str, Any]:
+    """The same of one that was kept."""
+    adapters = version.adapters.select_related("weights__model")
+    return {
+        "version": version.number,
+        "revision": version.weights.revision,
+        "options": _paired(version.options),
+        "environment": sorted({*version.env, *version.sealed_secrets}),
+        "adapters": [f"{one.weights} x {one.scale:g}" for one in adapters],
+    }
+
+
+def _paired(options: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {value}" for name, value in sorted(options.items())]
+
+
 def check_version_licence(deployment: Deployment, version: Version | None) -> None:
     """As check_licence, for what is there already and is to start again: by the policy of now, for the use of now."""
     chosen = version.weights if version else deployment.weights
