@@ -216,7 +216,9 @@ class Quota(models.Model):
     of = models.CharField(
         max_length=64, blank=True, help_text="The hardware's slug, for replicas; empty: each hardware for itself."
     )
-    most = models.PositiveBigIntegerField(help_text="0: none at all. For storage: bytes.")
+    most = models.PositiveBigIntegerField(
+        help_text="0: none at all. For storage: bytes. For replicas: the sum of what each deployment may grow to."
+    )
 
     class Meta:
         ordering = ["team", "what", "of"]

@@ -1,7 +1,6 @@
 """The team's invoices: the list, one on a page or on paper, and how they are written and mailed."""
 
 import re
-from typing import Any
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -34,7 +33,7 @@ def invoice_settings(request: TeamRequest) -> HttpResponse:
     form = InvoiceSettingsForm(request.POST)
     if not form.is_valid():
         return _listed(request, form, status=400)
-    before: dict[str, Any] = StatementMail.objects.filter(team=request.team).values("emails", "address").first() or {}
+    before = dict(StatementMail.objects.filter(team=request.team).values("emails", "address").first() or {})
     StatementMail.objects.update_or_create(team=request.team, defaults=form.cleaned_data)
     said = ", ".join(form.cleaned_data["emails"]) or "nobody"
     audit.record(

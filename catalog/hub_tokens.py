@@ -1,6 +1,5 @@
 """A team's token for the Hub: tried before it is kept, encrypted at rest, shown to nobody."""
 
-from typing import Any
 
 from django.db import transaction
 
@@ -24,7 +23,7 @@ def keep(team: Team, token: str, *, actor: str) -> HubToken:
         raise Refused("This is no token: one has no spaces and at least 8 letters.", code="bad_token", field="token")
     account = Hub(token).account()
     with transaction.atomic():
-        before: dict[str, Any] = HubToken.objects.filter(team=team).values("account").first() or {}
+        before = dict(HubToken.objects.filter(team=team).values("account").first() or {})
         row, _ = HubToken.objects.update_or_create(
             team=team, defaults={"sealed_token": sealing.seal(token), "account": account, "set_by": actor}
         )
