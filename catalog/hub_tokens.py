@@ -1,6 +1,5 @@
 """A team's token for the Hub: tried before it is kept, encrypted at rest, shown to nobody."""
 
-
 from django.db import transaction
 
 from accounts import audit, sealing
