@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts import audit, keys, two_factor
+from accounts import keyring, two_factor
 from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Quota, Team, User
 
 
@@ -134,11 +134,8 @@ class ApiKeyAdmin(_ReadOnly):
 
     @admin.action(description="Revoke: programs that use them are refused within 5 seconds")
     def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> None:
-        live = list(rows.filter(revoked_at=None).select_related("team"))
-        for key in live:
-            keys.revoke(key)
-            audit.record(key.team, actor=str(request.user), verb="revoked the key", subject=str(key))
-        self.message_user(request, f"{len(live)} revoked.", messages.SUCCESS)
+        revoked = [keyring.revoke(key, actor=str(request.user)) for key in rows.select_related("team")]
+        self.message_user(request, f"{sum(revoked)} revoked.", messages.SUCCESS)
 
 
 @admin.register(AuditEvent)

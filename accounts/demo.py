@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from allauth.account.models import EmailAddress
 from django.db import transaction
 
-from accounts import audit, keys
+from accounts import audit, keyring, keys
 from accounts.models import Membership, Role, Team, User
 
 EMAIL = "demo@modelport.local"
@@ -30,5 +30,5 @@ def make_demo() -> Demo | None:
     EmailAddress.objects.create(user=owner, email=EMAIL, verified=True, primary=True)
     Membership.objects.create(team=team, user=owner, role=Role.OWNER)
     row, key = keys.issue(team, name="first key", created_by=owner)
-    audit.record(team, actor="portal", verb="issued a key", subject=row.prefix)
+    audit.record(team, actor="portal", verb="issued a key", subject=row.prefix, after=keyring.described(row))
     return Demo(email=EMAIL, password=password, key=key)

@@ -63,6 +63,26 @@ class HasTeam(permissions.BasePermission):
         return request.method in permissions.SAFE_METHODS or membership.role in MAKERS
 
 
+class AsOnThePages(HasTeam):
+    """By role, as on the pages. A key acts for who made it: it may what they may now, within its scopes."""
+
+    readers: frozenset[Role] = frozenset(Role)
+    writers: frozenset[Role]
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if isinstance(request.auth, ApiKey):
+            super().has_permission(request, view)  # raises without the scope
+        is_read = request.method in permissions.SAFE_METHODS
+        member = acting(request)
+        if member is None:
+            return self.lets_the_operator(is_read=is_read)
+        return member.role in (self.readers if is_read else self.writers)
+
+    def lets_the_operator(self, *, is_read: bool) -> bool:
+        """A key of the command line's, which acts for nobody."""
+        return is_read
+
+
 class WritesSignedIn(HasTeam):
     """Read for every role and key; write for `writers` alone, in the browser's session: no key may widen itself."""
 
@@ -87,6 +107,23 @@ def team_of(request: Request) -> Team:
     if isinstance(request.auth, ApiKey):
         return request.auth.team
     return _membership(request).team
+
+
+def acting(request: Request) -> Membership | None:
+    """Whose role decides: the session's member; for a key, who made it, at most as an admin: owners are made and
+    unmade by hand. None for a key of the command line's. Raises PermissionDenied where the maker is no member now."""
+    if not isinstance(request.auth, ApiKey):
+        return _membership(request)
+    key = request.auth
+    if key.created_by_id is None:
+        return None
+    rows = Membership.objects.filter(team=key.team_id, user=key.created_by_id, user__is_active=True)
+    found = rows.select_related("team", "user").first()
+    if found is None:
+        raise exceptions.PermissionDenied("Who made this key is no member of the team any more.", code="maker_left")
+    if found.role == Role.OWNER:
+        found.role = Role.ADMIN  # of this copy: it is never saved
+    return found
 
 
 def _membership(request: Request) -> Membership:

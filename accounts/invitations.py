@@ -30,8 +30,9 @@ PAUSE = timedelta(minutes=1)
 _signer = signing.Signer(salt="accounts.invitation")
 
 
-def invite(email: str, role: str, *, by: Membership) -> tuple[Invitation, str]:
-    """Offer a place, and send the mail. The link is returned this once.
+def invite(email: str, role: str, *, by: Membership, actor: str = "") -> tuple[Invitation, str]:
+    """Offer a place, and send the mail. The link is returned this once. `actor` is the key that acts for `by`, if one
+    does.
 
     Raises NotAllowed, AlreadyThere or QuotaReached. A mail that could not be sent leaves `sent_at` empty.
     """
@@ -49,13 +50,13 @@ def invite(email: str, role: str, *, by: Membership) -> tuple[Invitation, str]:
                 team=by.team, email=email, role=role, digest=_digest(text), invited_by=by.user,
                 expires_at=timezone.now() + LASTS,
             )  # fmt: skip
-            audit.record(by.team, actor=by.user.email, verb="invited", subject=email, after={"role": role})
+            audit.record(by.team, actor=actor or by.user.email, verb="invited", subject=email, after={"role": role})
     except IntegrityError as error:
         raise AlreadyThere(f"{email} is invited already: send that invitation again, or take it back.") from error
     return row, _sent(row, text, by=by)
 
 
-def resend(row: Invitation, *, by: Membership) -> str:
+def resend(row: Invitation, *, by: Membership, actor: str = "") -> str:
     """A new token, good for a week from now, in a new mail; the old link is dead. The new one is returned this once.
 
     Raises NotAllowed, DeadInvitation, or AlreadyThere within a minute of the last mail."""
@@ -65,22 +66,24 @@ def resend(row: Invitation, *, by: Membership) -> str:
         found = _open(row, for_update=True)
         if found.sent_at and timezone.now() - found.sent_at < PAUSE:
             raise AlreadyThere(f"A mail went to {row.email} less than a minute ago: wait a little.")
-        Invitation.objects.filter(pk=row.pk).update(
-            digest=_digest(text), expires_at=timezone.now() + LASTS, sent_at=None
-        )
-        audit.record(row.team, actor=by.user.email, verb="sent again the invitation of", subject=row.email)
+        until = timezone.now() + LASTS
+        Invitation.objects.filter(pk=row.pk).update(digest=_digest(text), expires_at=until, sent_at=None)
+        audit.record(
+            row.team, actor=actor or by.user.email, verb="sent again the invitation of", subject=row.email,
+            before={"good until": found.expires_at}, after={"good until": until},
+        )  # fmt: skip
     row.refresh_from_db()
     return _sent(row, text, by=by)
 
 
-def revoke(row: Invitation, *, by: Membership) -> None:
+def revoke(row: Invitation, *, by: Membership, actor: str = "") -> None:
     """The link opens nothing from now on."""
     _may_give(row.role, by=by)
     with transaction.atomic():
         _open(row, for_update=True)
         Invitation.objects.filter(pk=row.pk).update(revoked_at=timezone.now())
         audit.record(
-            row.team, actor=by.user.email, verb="took back the invitation of", subject=row.email,
+            row.team, actor=actor or by.user.email, verb="took back the invitation of", subject=row.email,
             before={"role": row.role},
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from django import forms
 from django.utils import timezone
 
 from accounts import keys
-from accounts.models import ApiKey, Scope
+from accounts.models import Scope
 
 LASTS = {"": "for ever", "7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 OVERLAPS = {"0": "no overlap: it dies now", "1": "1 hour", "24": "a day", "168": "7 days", "720": "30 days"}
@@ -105,9 +105,3 @@ class RotateForm(_Expiring):
         if self.cleaned_data["lasts"] == "keep" and not self.cleaned_data["last_day"]:
             return {}
         return {"expires_at": self.expires_at}
-
-
-def described(key: ApiKey) -> dict[str, Any]:
-    """For the audit trail."""
-    until = key.expires_at.isoformat() if key.expires_at else "for ever"
-    return {"name": key.name, "scopes": sorted(key.scopes), "tag": key.tag, "works until": until}

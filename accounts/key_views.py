@@ -4,18 +4,17 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import audit, keys, quotas, scopes
-from accounts.errors import QuotaReached, UnknownKey
+from accounts import keyring, scopes
+from accounts.errors import NotAllowed, QuotaReached, UnknownKey
 from accounts.http import TeamRequest, team_required
-from accounts.key_forms import KeyForm, KeySettingsForm, RotateForm, described
-from accounts.models import ApiKey, Quota, Scope
+from accounts.key_forms import KeyForm, KeySettingsForm, RotateForm
+from accounts.models import ApiKey, Scope
 from accounts.roles import MAKERS
 from accounts.views import refused
 
@@ -33,13 +32,12 @@ def key_list(request: TeamRequest) -> HttpResponse:
     if not form.is_valid():
         return _keys_page(request, form=form, status=400)
     try:
-        with transaction.atomic():
-            quotas.check(request.team, Quota.What.KEYS, used=keys.live(request.team).count)
-            row, text = keys.issue(request.team, created_by=request.user, expires_at=form.expires_at, **form.settings)
+        row, text = keyring.issue(
+            request.team, actor=request.user.email, created_by=request.user, expires_at=form.expires_at, **form.settings
+        )
     except QuotaReached as error:
         form.add_error(None, f"{error} Or revoke a key that nobody uses.")
         return _keys_page(request, form=form, status=400)
-    audit.record(request.team, actor=request.user.email, verb="issued the key", subject=str(row), after=described(row))
     return _keys_page(request, fresh=text, fresh_key=row)
 
 
@@ -55,14 +53,12 @@ def key_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
     form = KeySettingsForm(request.POST)
     if not form.is_valid():
         return _key_page(request, key, form=form, status=400)
-    before = described(key)
-    for name, value in form.settings.items():
-        setattr(key, name, value)
-    key.save(update_fields=list(form.settings))
-    audit.record(
-        request.team, actor=request.user.email, verb="changed the key", subject=str(key), before=before,
-        after=described(key),
-    )  # fmt: skip
+    try:
+        keyring.change(key, by=request.membership, actor=request.user.email, **form.settings)
+    except NotAllowed as error:
+        return _key_page(request, key, form=form, problem=str(error), status=403)
+    except UnknownKey as error:
+        return _key_page(request, key, form=form, problem=str(error), status=409)
     messages.success(request, "Saved. Programs notice within 5 seconds.")
     return redirect("key-detail", pk)
 
@@ -78,17 +74,18 @@ def key_rotate(request: TeamRequest, pk: UUID) -> HttpResponse:
     form = RotateForm(request.POST, time_zone=request.team.time_zone)
     if not form.is_valid():
         return _key_page(request, key, rotate_form=form, status=400)
-    before = described(key)
     try:
-        text = keys.rotate(key, overlap=form.overlap_lasts, **form.fields_changed)
+        text = keyring.rotate(
+            key,
+            by=request.membership,
+            actor=request.user.email,
+            overlap=form.overlap_lasts,
+            **form.fields_changed,
+        )
+    except NotAllowed as error:
+        return _key_page(request, key, rotate_form=form, problem=str(error), status=403)
     except UnknownKey as error:
         return _key_page(request, key, problem=str(error), status=409)
-    key.refresh_from_db()
-    until = {"the old secret works until": key.old_until.isoformat() if key.old_until else "now"}
-    audit.record(
-        request.team, actor=request.user.email, verb="rotated the key", subject=str(key), before=before,
-        after=described(key) | until,
-    )  # fmt: skip
     return _key_page(request, key, fresh=text)
 
 
@@ -98,15 +95,13 @@ def key_revoke(request: TeamRequest, pk: UUID) -> HttpResponse:
     key = get_object_or_404(request.team.api_keys, pk=pk)
     if request.membership.role not in MAKERS:
         return refused(request, "Your role may look at keys, not revoke them.")
-    if key.revoked_at is None:
-        keys.revoke(key)
-        audit.record(request.team, actor=request.user.email, verb="revoked the key", subject=str(key))
+    keyring.revoke(key, actor=request.user.email)
     messages.success(request, f"{key.name} is revoked: calls with it are refused within 5 seconds.")
     return redirect("keys")
 
 
 def _keys_page(request: TeamRequest, *, status: int = 200, **found: Any) -> HttpResponse:
-    rows = [(row, _state(row)) for row in request.team.api_keys.select_related("created_by")]
+    rows = [(row, row.state) for row in request.team.api_keys.select_related("created_by")]
     fresh = {"name": "", "scopes": [Scope.MODELS], "lasts": "90"}
     page = {
         "form": KeyForm(time_zone=request.team.time_zone, initial=fresh),
@@ -123,7 +118,7 @@ def _key_page(request: TeamRequest, key: ApiKey, *, status: int = 200, **found: 
     has = {"name": key.name, "scopes": key.scopes, "tag": key.tag}
     page = {
         "key": key,
-        "state": _state(key),
+        "state": key.state,
         "form": KeySettingsForm(initial=has),
         "rotate_form": RotateForm(time_zone=request.team.time_zone, initial={"overlap": "24", "lasts": "keep"}),
         "may_make": request.membership.role in MAKERS,
@@ -132,9 +127,3 @@ def _key_page(request: TeamRequest, key: ApiKey, *, status: int = 200, **found: 
         "overlaps": key.old_until is not None and key.old_until > timezone.now(),
     }
     return render(request, "accounts/key.html", page | found, status=status)
-
-
-def _state(key: ApiKey) -> str:
-    if key.revoked_at:
-        return "revoked"
-    return "expired" if key.expires_at and key.expires_at <= timezone.now() else "live"

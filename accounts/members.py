@@ -8,8 +8,9 @@ from accounts.errors import LastOwner, NotAllowed
 from accounts.models import ApiKey, Invitation, Membership, Role, Team
 
 
-def change_role(member: Membership, role: str, *, by: Membership) -> None:
-    """Give the member another role. Raises NotAllowed, or LastOwner where no owner would be left."""
+def change_role(member: Membership, role: str, *, by: Membership, actor: str = "") -> None:
+    """Give the member another role. `actor` is the key that acts for `by`, if one does. Raises NotAllowed, or LastOwner
+    where no owner would be left."""
     with transaction.atomic():
         row = _locked(member)
         if not (roles.may_manage(by, row.role) and roles.may_manage(by, role)):
@@ -21,7 +22,7 @@ def change_role(member: Membership, role: str, *, by: Membership) -> None:
         row.save(update_fields=["role"])
         audit.record(
             row.team,
-            actor=by.user.email,
+            actor=actor or by.user.email,
             verb="changed the role of",
             subject=row.user.email,
             before={"role": before},
@@ -29,14 +30,14 @@ def change_role(member: Membership, role: str, *, by: Membership) -> None:
         )
 
 
-def remove(member: Membership, *, by: Membership, revoke_keys: bool) -> int:
+def remove(member: Membership, *, by: Membership, revoke_keys: bool, actor: str = "") -> int:
     """Take the member out of the team, and with `revoke_keys` the keys that they made: how many. Same errors."""
     with transaction.atomic():
         row = _locked(member)
         if not roles.may_manage(by, row.role):
             raise NotAllowed(f"As {by.role} you can't remove {row.user.email}, who is {row.role}.")
         _keep_an_owner(row, says=f"{row.user.email} is the only owner: make somebody else an owner first.")
-        return _taken_out(row, actor=by.user.email, verb="removed the member", revoke_keys=revoke_keys)
+        return _taken_out(row, actor=actor or by.user.email, verb="removed the member", revoke_keys=revoke_keys)
 
 
 def leave(member: Membership) -> None:

@@ -45,6 +45,7 @@ class Role(models.TextChoices):
     ADMIN = "admin"
     DEVELOPER = "developer"
     BILLING = "billing"
+    ACCOUNTANT = "accountant"
     VIEWER = "viewer"
 
 
@@ -170,6 +171,13 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}...)"
 
+    @property
+    def state(self) -> str:
+        """live, expired or revoked"""
+        if self.revoked_at:
+            return "revoked"
+        return "expired" if self.expires_at and self.expires_at <= timezone.now() else "live"
+
 
 class AuditEvent(models.Model):
     """Who did what to which thing, when. Written by accounts.audit.record alone."""
@@ -208,7 +216,9 @@ class Quota(models.Model):
     of = models.CharField(
         max_length=64, blank=True, help_text="The hardware's slug, for replicas; empty: each hardware for itself."
     )
-    most = models.PositiveBigIntegerField(help_text="0: none at all. For storage: bytes.")
+    most = models.PositiveBigIntegerField(
+        help_text="0: none at all. For storage: bytes. For replicas: the sum of what each deployment may grow to."
+    )
 
     class Meta:
         ordering = ["team", "what", "of"]

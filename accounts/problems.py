@@ -1,13 +1,15 @@
 """Errors of the management API as RFC 9457 problem details."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from rest_framework import status
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from accounts.errors import TwoFactorRequired
+from accounts.errors import AccountError, NotAllowed, QuotaReached, TwoFactorRequired
 
 
 def problem_details(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -43,3 +45,23 @@ def status_title(code: int) -> str:
         status.HTTP_404_NOT_FOUND: "Not found",
         status.HTTP_409_CONFLICT: "Conflict",
     }.get(code, "Error")
+
+
+class Conflict(APIException):
+    """409: it can't be done as things are now; the text says why."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "conflict"
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """What this app refuses, as the management API says it: 403 by role, else a conflict with what is there."""
+    try:
+        yield
+    except NotAllowed as error:
+        raise PermissionDenied(str(error), code="not_allowed") from error
+    except QuotaReached as error:
+        raise Conflict(str(error), code="quota_reached") from error
+    except AccountError as error:
+        raise Conflict(str(error)) from error

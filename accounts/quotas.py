@@ -61,8 +61,8 @@ def check(team: Team, what: str, *, used: Callable[[], int], adding: int = 1, of
     Team.objects.select_for_update(no_key=True).get(pk=team.pk)
     now = used()
     if now + adding > limit:
-        name = _label(what, of)
-        raise QuotaReached(what, f"Your team's quota is {limit:,} {name}, and {now:,} are in use. {RAISED_BY}")
+        name, more = _label(what, of), f"; this asks for {adding:,} more" if adding > 1 else ""
+        raise QuotaReached(what, f"Your team's quota is {limit:,} {name}, and {now:,} are in use{more}. {RAISED_BY}")
 
 
 def standings(team: Team) -> list[Standing]:

@@ -8,6 +8,8 @@ from accounts.models import Membership, Role
 MAKERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
 MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
 KEEPERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
+# Who looks after it: they read what it costs over all the teams where they do.
+COUNTERS = KEEPERS | {Role.ACCOUNTANT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ WORDS = {
     Role.BILLING: Words(
         "Sees costs and downloads statements; sets budgets and who gets invoices.",
         "Can't deploy, call models or make keys.",
+    ),
+    Role.ACCOUNTANT: Words(
+        "Billing, read only: sees costs, budgets and invoices, takes their files, compares several teams.",
+        "Changes nothing: sets no budget, calls nothing, reads no prompts.",
     ),
     Role.VIEWER: Words(
         "Looks at everything, costs and statements too.", "Changes nothing, calls nothing, reads no prompts."

@@ -51,6 +51,8 @@ def archive(team: Team) -> None:
     with transaction.atomic():
         team.api_keys.filter(revoked_at=None).update(revoked_at=timezone.now())
         Membership.objects.filter(team=team).delete()
+        before = {"slug": team.slug, "name": team.name}
         slug = f"{SLUG}-{secrets.token_hex(3)}"
         Team.objects.filter(pk=team.pk).update(slug=slug, name=f"{NAME} (archived)")
-        audit.record(team, actor="portal", verb="archived the sample team", subject=slug)
+        after = {"slug": slug, "name": f"{NAME} (archived)"}
+        audit.record(team, actor="portal", verb="archived the sample team", subject=slug, before=before, after=after)

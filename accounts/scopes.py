@@ -6,7 +6,7 @@ WORDS = {
     Scope.MODELS: "Calls models: everything under /v1, and the library.",
     Scope.DEPLOYMENTS: "Deploys, changes and stops deployments; weights, uploads, prompt sets.",
     Scope.BILLING: "Reads usage, statements and budgets.",
-    Scope.MANAGE: "The team's own: aliases, the audit log, and whatever has no scope of its own.",
+    Scope.MANAGE: "The team's own, in your name: members, keys, aliases, the audit log; and what has no other scope.",
 }
 
 # The first word of a path after /api/v1/.
@@ -23,6 +23,9 @@ OF_ROUTES = {
     "aliases": Scope.MANAGE,
     "licences": Scope.MANAGE,
     "audit": Scope.MANAGE,
+    "members": Scope.MANAGE,
+    "invitations": Scope.MANAGE,
+    "keys": Scope.MANAGE,
 }
 
 

@@ -18,7 +18,8 @@ def create(owner: User, *, name: str, time_zone: str = "UTC") -> Team:
             with transaction.atomic():
                 team = Team.objects.create(slug=slug, name=name, time_zone=time_zone)
                 Membership.objects.create(team=team, user=owner, role=Role.OWNER)
-                audit.record(team, actor=owner.email, verb="created the team", subject=name)
+                said = {"slug": slug, "time zone": time_zone}
+                audit.record(team, actor=owner.email, verb="created the team", subject=name, after=said)
                 return team
         except IntegrityError:
             slug = f"{base}-{secrets.token_hex(2)}"

@@ -172,8 +172,18 @@ class DiscountAdmin(_Kept, ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Discount, form: Any, change: bool) -> None:
         obj.agreed_by = str(request.user)
+        earlier = Discount.objects.filter(team=obj.team, pattern=obj.pattern, valid_from__lte=obj.valid_from)
+        before = earlier.exclude(pk=obj.pk).order_by("-valid_from").first()
         super().save_model(request, obj, form, change)
-        audit.record(obj.team, actor=str(request.user), verb="agreed the discount", subject=str(obj))
+        audit.record(
+            obj.team, actor=str(request.user), verb="agreed the discount", subject=str(obj),
+            before={"percent": f"{before.percent:f}"} if before else {},
+            after={
+                "percent": f"{obj.percent:f}",
+                "valid from": obj.valid_from.isoformat(),
+                "reason": obj.reason,
+            },
+        )  # fmt: skip
 
 
 @admin.register(CreditGrant)

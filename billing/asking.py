@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.http import TeamRequest, team_required
 from accounts.models import Membership, Team
-from accounts.roles import KEEPERS
+from accounts.roles import COUNTERS
 from billing import costs, questions
 from billing.costs import Standing
 from billing.errors import BadMonth, BadRange, TooMuch
@@ -20,7 +20,7 @@ from billing.spending import ALL
 
 
 class CostsRequest(TeamRequest):
-    """A request with a question in its URL. `teams`: the member's; `kept`: those whose money the member keeps."""
+    """A request with a question in its URL. `teams`: the member's; `kept`: those whose money the member looks after."""
 
     question: Question
     teams: list[Team]
@@ -35,7 +35,7 @@ def costs_question(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
     def wrapper(request: CostsRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         found = Membership.objects.filter(user=request.user).select_related("team").order_by("team__name")
         request.teams = [one.team for one in found]
-        request.kept = [one.team for one in found if one.role in KEEPERS]
+        request.kept = [one.team for one in found if one.role in COUNTERS]
         try:
             request.question = questions.read(_once(request.GET), zone=request.team.time_zone, now=timezone.now())
             return view(request, *args, **kwargs)

@@ -57,13 +57,16 @@ def correct(
     lines = rating.rate({entry.meter: quantity}, {entry.meter: unit_price}) if quantity else ()
     with transaction.atomic():
         one_at_a_time()
-        rows = write([Fix(entry, standing(entry), lines)], reason=reason)
+        stands = standing(entry)
+        before = rating.add(line.amount for line in stands)
+        rows = write([Fix(entry, stands, lines)], reason=reason)
         move(rows)
         if rows:
             difference = rating.add(row.amount for row in rows)
             audit.record(
-                entry.team, actor=actor, verb="corrected the row", subject=f"{entry.pk} by ${difference:f}: {reason}"
-            )
+                entry.team, actor=actor, verb="corrected the row", subject=f"{entry.pk} by ${difference:f}: {reason}",
+                before={"usd": f"{before:f}"}, after={"usd": f"{rating.add([before, difference]):f}", "reason": reason},
+            )  # fmt: skip
     return rows
 
 

@@ -61,7 +61,8 @@ def grant(
             team=team, name=name, usd=usd, starts_at=starts_at or timezone.now(), expires_at=expires_at,
             granted_by=actor,
         )  # fmt: skip
-        audit.record(team, actor=actor, verb="granted the credit", subject=str(row))
+        said = {"usd": f"{usd:f}", "starts": row.starts_at, "expires": expires_at or "never"}
+        audit.record(team, actor=actor, verb="granted the credit", subject=str(row), after=said)
     refresh(team, now=timezone.now())
     return row
 

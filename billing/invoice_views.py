@@ -33,9 +33,13 @@ def invoice_settings(request: TeamRequest) -> HttpResponse:
     form = InvoiceSettingsForm(request.POST)
     if not form.is_valid():
         return _listed(request, form, status=400)
+    before = dict(StatementMail.objects.filter(team=request.team).values("emails", "address").first() or {})
     StatementMail.objects.update_or_create(team=request.team, defaults=form.cleaned_data)
     said = ", ".join(form.cleaned_data["emails"]) or "nobody"
-    audit.record(request.team, actor=request.user.email, verb="set who gets the invoices", subject=said)
+    audit.record(
+        request.team, actor=request.user.email, verb="set who gets the invoices", subject=said, before=before,
+        after={name: form.cleaned_data[name] for name in ("emails", "address")},
+    )  # fmt: skip
     messages.success(request, f"Saved. Invoices are mailed to {said}.")
     return redirect("invoices")
 

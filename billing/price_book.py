@@ -119,6 +119,7 @@ def activate(row: PriceDraft, *, actor: str) -> Price:
             above_tokens=row.above_tokens,
             jump_confirmed=row.jump_confirmed,
         )
+        before = in_force(row.sku, meter=row.meter, above_tokens=row.above_tokens, at=row.valid_from)
         price = Price.objects.create(
             sku=row.sku,
             meter=row.meter,
@@ -129,12 +130,26 @@ def activate(row: PriceDraft, *, actor: str) -> Price:
             source_date=row.source_date,
         )
         _move(row, since=[State.REVIEWED], to=State.ACTIVE, decided_by=actor, decided_at=timezone.now(), price=price)
-        audit.record(None, actor=actor, verb="made the price active", subject=str(price))
+        audit.record(
+            None, actor=actor, verb="made the price active", subject=str(price),
+            before={"amount": money.plain(before.amount)} if before else {},
+            after={
+                "amount": money.plain(price.amount),
+                "valid from": price.valid_from.isoformat(),
+                "source": price.source,
+            },
+        )  # fmt: skip
     return price
 
 
 def reject(row: PriceDraft, *, actor: str) -> None:
-    _move(row, since=[State.DRAFT, State.REVIEWED], to=State.REJECTED, decided_by=actor, decided_at=timezone.now())
+    before = row.state
+    with transaction.atomic():
+        _move(row, since=[State.DRAFT, State.REVIEWED], to=State.REJECTED, decided_by=actor, decided_at=timezone.now())
+        audit.record(
+            None, actor=actor, verb="rejected the price", subject=str(row), before={"state": before},
+            after={"state": State.REJECTED},
+        )  # fmt: skip
 
 
 def _move(row: PriceDraft, *, since: list[str], to: str, **fields: object) -> None:

@@ -40,7 +40,8 @@ def draft(sku: str, *, since: datetime, until: datetime, reason: str, actor: str
         if not sums.rows:
             raise BadCorrection("Everything in this range is charged as the price book says: there is nothing to do.")
         RerateSum.objects.bulk_create(sums.as_rows(row))
-        audit.record(team, actor=actor, verb="drafted the re-rating", subject=str(row))
+        said = {"since": since.isoformat(), "until": until.isoformat(), "reason": row.reason, "rows": sums.rows}
+        audit.record(team, actor=actor, verb="drafted the re-rating", subject=str(row), after=said)
     return row
 
 
@@ -63,7 +64,10 @@ def apply(row: Rerating, *, actor: str) -> int:
         written += corrections.write(batch, reason=row.reason)
         if sums.as_drafted() != _drafted(row):
             raise BadCorrection("The ledger or the price book has changed since this was drafted: draft it again.")
-        audit.record(row.team, actor=actor, verb="applied the re-rating", subject=str(row))
+        audit.record(
+            row.team, actor=actor, verb="applied the re-rating", subject=str(row),
+            before={"state": Rerating.State.DRAFT}, after={"state": Rerating.State.APPLIED, "rows": len(written)},
+        )  # fmt: skip
         corrections.move(written)
     return len(written)
 
@@ -72,7 +76,10 @@ def reject(row: Rerating, *, actor: str) -> None:
     """It is not done. Raises BadCorrection when it was decided before."""
     with transaction.atomic():
         _decide(row, Rerating.State.REJECTED, actor)
-        audit.record(row.team, actor=actor, verb="rejected the re-rating", subject=str(row))
+        audit.record(
+            row.team, actor=actor, verb="rejected the re-rating", subject=str(row),
+            before={"state": Rerating.State.DRAFT}, after={"state": Rerating.State.REJECTED},
+        )  # fmt: skip
 
 
 def _decide(row: Rerating, state: str, actor: str) -> None:

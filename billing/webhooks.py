@@ -3,13 +3,13 @@
 import hashlib
 import hmac
 import http.client
-import ipaddress
 import socket
 import ssl
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 
+from accounts import addresses
 from billing.errors import BadAddress
 
 TIMEOUT_S = 10.0
@@ -32,7 +32,7 @@ def check(url: str) -> tuple[SplitResult, str]:
         found = [str(row[4][0]) for row in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
         raise BadAddress(f"{parts.hostname} has no address.") from error
-    if not settings.PRIVATE_WEBHOOKS and not all(_is_public(one) for one in found):
+    if not settings.PRIVATE_WEBHOOKS and not all(addresses.is_public(one) for one in found):
         raise BadAddress(f"{parts.hostname} is a private address, and the portal sends nothing there.")
     return parts, found[0]
 
@@ -77,9 +77,3 @@ class _Pinned(http.client.HTTPConnection):
         plain = socket.create_connection((self._ip, self.port), timeout=TIMEOUT_S)
         context = ssl.create_default_context()
         self.sock = context.wrap_socket(plain, server_hostname=self.host) if self._secure else plain
-
-
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_global and not ip.is_multicast

@@ -64,8 +64,11 @@ class ProviderAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
         if key := form.cleaned_data.get("new_key"):
-            obj.sealed_key = sealing.seal(key)
-            audit.record(None, actor=str(request.user), verb="set the key of the provider", subject=obj.slug)
+            before, obj.sealed_key = bool(obj.sealed_key), sealing.seal(key)
+            audit.record(
+                None, actor=str(request.user), verb="set the key of the provider", subject=obj.slug,
+                before={"has a key": before}, after={"has a key": True},
+            )  # fmt: skip
         super().save_model(request, obj, form, change)
 
     @action(description="Test this provider", url_path="test")
@@ -76,7 +79,10 @@ class ProviderAdmin(ModelAdmin):
     @action(description="Forget the key", url_path="forget")
     def forget_the_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         Provider.objects.filter(pk=object_id).update(sealed_key="")
-        audit.record(None, actor=str(request.user), verb="forgot the key of the provider", subject=object_id)
+        audit.record(
+            None, actor=str(request.user), verb="forgot the key of the provider", subject=object_id,
+            before={"has a key": True}, after={"has a key": False},
+        )  # fmt: skip
         messages.success(request, "The key is gone. Its models can be seen, not called.")
         return redirect(reverse("admin:catalog_provider_change", args=(object_id,)))
 

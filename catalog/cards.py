@@ -90,4 +90,7 @@ def annotate(weights: Weights, notes: str, *, actor: str) -> None:
     """Other notes on the card."""
     with transaction.atomic():
         Weights.objects.filter(pk=weights.pk).update(notes=notes)
-        audit.record(weights.team, actor=actor, verb="wrote the notes of", subject=str(weights))
+        audit.record(
+            weights.team, actor=actor, verb="wrote the notes of", subject=str(weights),
+            before={"notes": weights.notes}, after={"notes": notes},
+        )  # fmt: skip

@@ -22,10 +22,13 @@ def keep(team: Team, token: str, *, actor: str) -> HubToken:
         raise Refused("This is no token: one has no spaces and at least 8 letters.", code="bad_token", field="token")
     account = Hub(token).account()
     with transaction.atomic():
+        before = dict(HubToken.objects.filter(team=team).values("account").first() or {})
         row, _ = HubToken.objects.update_or_create(
             team=team, defaults={"sealed_token": sealing.seal(token), "account": account, "set_by": actor}
         )
-        audit.record(team, actor=actor, verb="set the Hub token of", subject=account)
+        audit.record(
+            team, actor=actor, verb="set the Hub token of", subject=account, before=before, after={"account": account}
+        )
     return row
 
 
@@ -35,4 +38,5 @@ def forget(team: Team, *, actor: str) -> None:
         row = HubToken.objects.filter(team=team).first()
         if row:
             row.delete()
-            audit.record(team, actor=actor, verb="removed the Hub token of", subject=row.account)
+            before = {"account": row.account}
+            audit.record(team, actor=actor, verb="removed the Hub token of", subject=row.account, before=before)

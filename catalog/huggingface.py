@@ -2,7 +2,6 @@
 Refused, with what to do, or HubError. A token goes to the Hub alone, and stands in no text that comes from here.
 """
 
-import ipaddress
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import hf_raise_for_status
 
+from accounts import addresses
 from catalog.errors import HubError, Refused
 
 ASK_TIMEOUT_S = 15.0
@@ -190,7 +190,7 @@ def _place(repo: str, revision: str, file: str = "") -> Place:
 
 def _may_be_private(host: str) -> bool:
     try:
-        return not ipaddress.ip_address(host).is_global
+        return not addresses.is_public(host)
     except ValueError:
         return host == "localhost" or host.endswith((".localhost", ".local", ".internal")) or "." not in host
 
@@ -342,7 +342,7 @@ def check_target(url: str) -> None:
 
 def _is_global(host: str, port: int) -> bool:
     found = {str(row[4][0]) for row in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    return all(ipaddress.ip_address(one.split("%", maxsplit=1)[0]).is_global for one in found)
+    return all(addresses.is_public(one) for one in found)
 
 
 def _client() -> httpx2.Client:

@@ -1,6 +1,5 @@
 """Is a provider there, and does it take our key? One free question: which models it has."""
 
-import ipaddress
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -8,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 from django.conf import settings
 
-from accounts import sealing
+from accounts import addresses, sealing
 from catalog.models import Provider
 
 TIMEOUT_S = 10
@@ -38,7 +37,7 @@ def check_address(url: str) -> None:
         found = {row[4][0] for row in socket.getaddrinfo(parts.hostname, parts.port or 443)}
     except OSError as error:
         raise BadAddress(f"{parts.hostname} has no address.") from error
-    if any(not ipaddress.ip_address(str(one).split("%", maxsplit=1)[0]).is_global for one in found):
+    if not all(addresses.is_public(str(one)) for one in found):
         raise BadAddress(
             f"{parts.hostname} is a private address. Set PRIVATE_PROVIDERS=1 if providers may be on your own network."
         )

@@ -45,7 +45,8 @@ def remove(weights: Weights, *, actor: str) -> None:
             row.move(Status.REMOVED, since=row.status, reason=Reason.REMOVE_ASKED)
             row.files.update(blob=None)
             offers.offer_newest(row.model)
-            audit.record(row.team, actor=actor, verb="removed the weights", subject=str(row))
+            before = {"revision": row.revision, "bytes": row.size_bytes, "source": row.source}
+            audit.record(row.team, actor=actor, verb="removed the weights", subject=str(row), before=before)
     store.drop(weights.pk)
     keeping.forget(store.forget_unused())
     weights.refresh_from_db()

@@ -14,6 +14,13 @@ from deployments.errors import BadOption, NotDeployable
 from deployments.models import Deployment
 
 What = Quota.What
+ADVICE = {
+    What.DEPLOYMENTS: "Or stop one that nobody needs.",
+    What.REPLICAS: (
+        "What counts is the most replicas that each may have (max_replicas), awake or asleep: lower that of this one "
+        "or of another on this hardware, or stop one that nobody needs."
+    ),
+}
 
 
 def check_new(team: Team, hardware: Hardware, *, max_replicas: int) -> None:
@@ -25,7 +32,7 @@ def check_new(team: Team, hardware: Hardware, *, max_replicas: int) -> None:
             team, What.REPLICAS, of=hardware.pk, adding=max_replicas, used=lambda: _replicas(team, hardware.pk)
         )
     except QuotaReached as error:
-        raise NotDeployable(f"{error} Or stop one that nobody needs.") from error
+        raise NotDeployable(f"{error} {ADVICE[What(error.what)]}") from error
 
 
 def check_growth(deployment: Deployment, *, max_replicas: int) -> None:
@@ -37,7 +44,7 @@ def check_growth(deployment: Deployment, *, max_replicas: int) -> None:
     try:
         quotas.check(team, What.REPLICAS, of=hardware, adding=adding, used=lambda: _replicas(team, hardware))
     except QuotaReached as error:
-        raise BadOption("max_replicas", str(error)) from error
+        raise BadOption("max_replicas", f"{error} {ADVICE[What.REPLICAS]}") from error
 
 
 def used(team: Team) -> quotas.Uses:

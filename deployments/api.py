@@ -41,7 +41,9 @@ class WishSerializer(serializers.Serializer[Any]):
     hardware = serializers.CharField(help_text="The hardware's slug, as /api/v1/models lists it.")
     name = serializers.CharField(required=False, default="", max_length=60)
     min_replicas = serializers.IntegerField(default=0, min_value=0, max_value=MOST_REPLICAS)
-    max_replicas = serializers.IntegerField(default=1, min_value=1, max_value=MOST_REPLICAS)
+    max_replicas = serializers.IntegerField(
+        default=1, min_value=1, max_value=MOST_REPLICAS, help_text="Counts against the team's quota, awake or asleep."
+    )
     target_concurrency = serializers.IntegerField(
         default=None, allow_null=True, min_value=1, max_value=MOST_CONCURRENCY, help_text="Calls at once for a replica."
     )

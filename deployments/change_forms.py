@@ -25,7 +25,10 @@ class ChangeForm(EngineForm):
         label="Fewest replicas", min_value=0, max_value=MOST_REPLICAS, help_text="0: it sleeps when idle."
     )
     max_replicas = forms.IntegerField(
-        label="Most replicas", min_value=1, max_value=MOST_REPLICAS, help_text="Each costs while it is awake."
+        label="Most replicas",
+        min_value=1,
+        max_value=MOST_REPLICAS,
+        help_text="Each costs while it is awake. All of them count against the team's quota, awake or asleep.",
     )
     target_concurrency = forms.IntegerField(
         label="Calls at once for a replica",

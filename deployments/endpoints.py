@@ -15,7 +15,7 @@ from catalog.licensing import stating
 from catalog.licensing.policy import Terms
 from deployments import loads
 from deployments.lifecycle import SERVING, Status
-from deployments.models import Deployment, Replica
+from deployments.models import Deployment, Replica, VersionAdapter
 from deployments.tasks import ring
 
 
@@ -31,7 +31,8 @@ class Address:
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A deployment as a target. `replicas` are those that take calls now. `expected_start_s` is what its last start
-    took, None if it never got ready; `hold_s` bounds how long a call waits for it, None is the portal's default."""
+    took, None if it never got ready; `hold_s` bounds how long a call waits for it, None is the portal's default.
+    `terms` are those of its weights and of all adapters on them; `brought_by` says which adapter's model each is of."""
 
     deployment_id: UUID
     team_id: UUID
@@ -49,6 +50,7 @@ class Endpoint:
     max_replicas: int = 1
     target_concurrency: int = 1
     terms: tuple[Terms, ...] = ()
+    brought_by: Mapping[Terms, str] = field(default_factory=dict)
 
     def is_crowded(self, calls: Mapping[str, int], waiting: Mapping[UUID, int]) -> bool:
         """More calls than its replicas are for, and it may have more of them."""
@@ -62,11 +64,13 @@ class Endpoint:
 
 
 def live_endpoints() -> list[Endpoint]:
-    """Every deployment that is not stopped, in two queries."""
+    """Every deployment that is not stopped, in three queries."""
     taking = Replica.objects.filter(exited_at=None, remove_asked_at=None, ready_at__isnull=False)
     live = Prefetch("replicas", taking, to_attr="live_replicas")
-    loaded = ("team", "model", *(f"weights__{name}" for name in stating.OF_WEIGHTS))
-    rows = Deployment.objects.unsettled().select_related(*loaded).prefetch_related(live)
+    loaded = ("team", "model", "version", *(f"weights__{name}" for name in stating.OF_WEIGHTS))
+    of_adapters = ("weights", *(f"weights__{name}" for name in stating.OF_WEIGHTS))
+    applied = Prefetch("version__adapters", VersionAdapter.objects.select_related(*of_adapters))
+    rows = Deployment.objects.unsettled().select_related(*loaded).prefetch_related(live, applied)
     return [_endpoint(row, row.live_replicas) for row in with_last_start(rows)]  # type: ignore[attr-defined]
 
 
@@ -99,6 +103,7 @@ def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
     serving = row.status in SERVING and not row.stop_asked_at
     ready = [replica for replica in replicas if serving and replica.address]
     last_start = row.last_start  # type: ignore[attr-defined]
+    adapters = [one.weights for one in row.version.adapters.all()] if row.version else []
     return Endpoint(
         deployment_id=row.pk,
         team_id=row.team_id,
@@ -115,5 +120,6 @@ def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
         hold_s=row.hold_s,
         max_replicas=row.max_replicas,
         target_concurrency=row.target_concurrency,
-        terms=stating.of_weights(row.weights),
+        terms=stating.of_weights(row.weights, *adapters),
+        brought_by=stating.brought_by(adapters, to=stating.of_weights(row.weights)),
     )

@@ -29,7 +29,7 @@ class DeployForm(EngineForm):
     )  # fmt: skip
     max_replicas = forms.IntegerField(
         label="Most replicas", required=False, min_value=1, max_value=MOST_REPLICAS, initial=1,
-        help_text="Each costs while it is awake.",
+        help_text="Each costs while it is awake. All of them count against the team's quota, awake or asleep.",
     )  # fmt: skip
     idle_window_s = forms.IntegerField(
         label="Falls asleep after, seconds", required=False, min_value=30, max_value=LONGEST_IDLE_S, initial=600,

@@ -84,7 +84,8 @@ def deploy(
             )
             acting.record_birth(deployment, wish.what, actor=actor)
             agreements.set_use(team, deployment.endpoint_model, wish.use, actor=actor)
-            audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model)
+            said = preparing.described(wish.what) | wish.numbers | {"use": wish.use}
+            audit.record(team, actor=actor, verb="deployed", subject=deployment.endpoint_model, after=said)
             ring(deployment.pk)
     except IntegrityError as error:
         raise NameTaken(f"{team.slug}/{wish.name} is running already: stop it first, or choose another name") from error
@@ -195,7 +196,10 @@ def change(deployment: Deployment, *, actor: str, **asked: int | None) -> None:
 
 
 def retry(deployment: Deployment, *, actor: str) -> None:
-    """Start a failed one again. Asking twice, or for one that has not failed, changes nothing."""
+    """Start a failed one again. Asking twice, or for one that has not failed, changes nothing. Raises Unlicensed where
+    the team may not run it any more."""
+    if deployment.status == Status.FAILED:
+        preparing.check_version_licence(deployment, deployment.version)
     with transaction.atomic():
         try:
             deployment.transition(Status.PENDING, since=Status.FAILED, reason=Reason.ASKED)

@@ -25,7 +25,7 @@ from catalog.models import Hardware, Measurement, Model, Offer, Weights
 from deployments import engines, environment, sizing
 from deployments.engines import Adapter, Engine, Job, Load, Place
 from deployments.errors import BadOption, NotDeployable, Unlicensed
-from deployments.models import Replica, Version
+from deployments.models import Deployment, Replica, Version
 from deployments.sizing import Estimate, Fit, Shape
 
 # So many of the last engines are asked for the memory that they took.
@@ -66,6 +66,11 @@ class Loaded:
     def terms(self) -> tuple[Terms, ...]:
         """Under which licences all of it may be run."""
         return stating.of_weights(self.chosen, self.base, *(one.weights for one in self.adapters))
+
+    @property
+    def brought_by(self) -> dict[Terms, str]:
+        """Which of these terms came with an adapter beside it -> that adapter's model."""
+        return stating.brought_by((one.weights for one in self.extra), to=stating.of_weights(self.chosen, self.base))
 
     @property
     def extra(self) -> tuple[Applied, ...]:
@@ -146,7 +151,50 @@ def what(
 def check_licence(team: Team, loaded: Loaded, *, use: str) -> None:
     """Raises Unlicensed unless the team may run all of it so, by its policy and by what it has agreed to."""
     try:
-        agreements.require(team, loaded.terms, use=use, model=loaded.chosen.model.slug)
+        agreements.require(team, loaded.terms, use=use, model=loaded.chosen.model.slug, brought_by=loaded.brought_by)
+    except LicenceRefused as error:
+        raise Unlicensed(error.refusal) from error
+
+
+def described(found: What) -> dict[str, Any]:
+    """For the audit trail. Of the environment the names alone: what stands in it may be a secret."""
+    return {
+        "model": found.loaded.chosen.model.slug,
+        "revision": found.loaded.chosen.revision,
+        "hardware": found.hardware.slug,
+        "options": _paired(found.options),
+        "environment": sorted({*found.env, *found.secrets}),
+        "adapters": [f"{one.weights} x {one.scale:g}" for one in found.loaded.extra],
+    }
+
+
+def version_described(version: Version) -> dict[str, Any]:
+    """The same of one that was kept."""
+    adapters = version.adapters.select_related("weights__model")
+    return {
+        "version": version.number,
+        "revision": version.weights.revision,
+        "options": _paired(version.options),
+        "environment": sorted({*version.env, *version.sealed_secrets}),
+        "adapters": [f"{one.weights} x {one.scale:g}" for one in adapters],
+    }
+
+
+def _paired(options: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {value}" for name, value in sorted(options.items())]
+
+
+def check_version_licence(deployment: Deployment, version: Version | None) -> None:
+    """As check_licence, for what is there already and is to start again: by the policy of now, for the use of now."""
+    chosen = version.weights if version else deployment.weights
+    beside = [row.weights for row in version.adapters.select_related("weights__model")] if version else []
+    terms = stating.of_weights(chosen, *beside)
+    use = agreements.policy_of(deployment.team_id).use_of(deployment.endpoint_model)
+    try:
+        agreements.require(
+            deployment.team, terms, use=use, model=chosen.model.slug,
+            brought_by=stating.brought_by(beside, to=stating.of_weights(chosen)),
+        )  # fmt: skip
     except LicenceRefused as error:
         raise Unlicensed(error.refusal) from error
 

@@ -62,23 +62,26 @@ def update(
         last = deployment.versions.aggregate(last=Max("number"))["last"]
         version = acting.record_version(deployment, found, number=last + 1, actor=actor)
         _try(deployment, version)
-        audit.record(deployment.team, actor=actor, verb="updated", subject=f"{deployment.endpoint_model} {version}")
+        _tell(deployment, "updated", running, version, actor=actor)
         ring(deployment.pk)
     return version
 
 
 def rollback(deployment: Deployment, *, actor: str, number: int | None = None) -> Version | None:
     """One step back: to the version that took the calls before, or to that number. While an update is being tried,
-    that is taken back. Raises BadOption for a number that it does not have, NotNow where there is nothing to go to."""
+    that is taken back. Raises BadOption for a number that it does not have, NotNow where there is nothing to go to, or
+    Unlicensed where the team may not run that version by now."""
     with transaction.atomic():
+        was = deployment.next_version if deployment.status == Status.UPDATING else deployment.version
         if deployment.status == Status.UPDATING:
             _take_back(deployment)
             version = deployment.version
         else:
             version = _target(deployment, number)
+            preparing.check_version_licence(deployment, version)
             _refuse_unless_it_rests(deployment)
             _try(deployment, version)
-        audit.record(deployment.team, actor=actor, verb="rolled back", subject=f"{deployment.endpoint_model} {version}")
+        _tell(deployment, "rolled back", was, version, actor=actor)
         ring(deployment.pk)
     return version
 
@@ -89,6 +92,12 @@ def before(deployment: Deployment) -> Version | None:
     if deployment.version_id:
         served = served.exclude(pk=deployment.version_id)
     return served.order_by("-served_at").first()
+
+
+def _tell(deployment: Deployment, verb: str, was: Version | None, now: Version | None, *, actor: str) -> None:
+    before, after = (preparing.version_described(one) if one else {} for one in (was, now))
+    subject = f"{deployment.endpoint_model} {now}"
+    audit.record(deployment.team, actor=actor, verb=verb, subject=subject, before=before, after=after)
 
 
 def _what(

@@ -45,7 +45,7 @@ def deployment_rollback(request: TeamRequest, pk: UUID) -> HttpResponse:
     number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 7 else None
     try:
         version = updating.rollback(deployment, actor=request.user.email, number=number)
-    except (BadOption, NotNow) as error:
+    except (BadOption, NotNow, Unlicensed) as error:
         messages.error(request, str(error))
     else:
         messages.success(request, f"Back to {version}; it is tried first, and calls are answered meanwhile.")

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
@@ -9,6 +10,7 @@ from django.views.decorators.http import require_POST
 from accounts.http import TeamRequest, team_required
 from accounts.roles import MAKERS
 from deployments import operations
+from deployments.errors import Unlicensed
 from deployments.lifecycle import Status
 from deployments.models import Deployment
 
@@ -30,7 +32,10 @@ def deployment_retry(request: TeamRequest, pk: UUID) -> HttpResponse:
     if request.membership.role not in MAKERS:
         return render(request, "403.html", {"reason": "Your role may look at deployments, not start them."}, status=403)
     if deployment.status == Status.FAILED:
-        operations.retry(deployment, actor=request.user.email)
+        try:
+            operations.retry(deployment, actor=request.user.email)
+        except Unlicensed as error:
+            messages.error(request, str(error))
     return redirect("deployment-detail", pk)
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Prefetch
@@ -54,6 +55,24 @@ def routes() -> dict[str, Route]:
     targets = Prefetch("targets", AliasTarget.objects.order_by("position", "pk"))
     rows = Alias.objects.select_related("team").prefetch_related(targets)
     return {str(row): route for row in rows if (route := _route(row)).groups}
+
+
+def described(row: Alias) -> dict[str, Any]:
+    """For the audit trail."""
+    rows = row.targets.order_by("position", "pk")
+    return {
+        "name": row.name,
+        "targets": [_in_words(one) for one in rows],
+        "waits at most (s)": row.hold_s,
+        "spills": row.spills,
+        "spills up to (USD)": None if row.spill_cap_usd is None else f"{row.spill_cap_usd.normalize():f}",
+    }
+
+
+def _in_words(target: AliasTarget) -> str:
+    if target.shadow_percent:
+        return f"{target.model} (shadow of {target.shadow_percent} %)"
+    return f"{target.model} (position {target.position}, weight {target.weight})"
 
 
 def _route(row: Alias) -> Route:

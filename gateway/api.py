@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from accounts import audit
 from accounts.drf import Pages, actor_of, team_of
 from deployments import endpoints
+from gateway import aliases
 from gateway.forms import MOST_TARGETS, AliasForm
 from gateway.models import Alias, AliasTarget
 
@@ -70,9 +71,9 @@ class AliasView(APIView):
     @extend_schema(responses={204: None})
     def delete(self, request: Request, pk: UUID) -> Response:
         row = get_object_or_404(Alias, team=team_of(request), pk=pk)
-        name = str(row)
+        name, before = str(row), aliases.described(row)
         row.delete()
-        audit.record(team_of(request), actor=actor_of(request), verb="deleted the alias", subject=name)
+        audit.record(team_of(request), actor=actor_of(request), verb="deleted the alias", subject=name, before=before)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -82,12 +83,17 @@ def _saved(request: Request, row: Alias) -> Alias:
     wish.is_valid(raise_exception=True)
     given = dict(wish.validated_data)
     targets = given.pop("targets")
+    there = Alias.objects.filter(pk=row.pk).first()
+    before = aliases.described(there) if there else {}
     form = AliasForm(given, instance=row, team=team)
     if not form.is_valid():
         raise ValidationError({name: [str(text) for text in errors] for name, errors in form.errors.items()})
     saved = form.save_with(lambda alias: [AliasTarget(alias=alias, **target) for target in targets])
-    described = ", ".join(target["model"] for target in targets)
-    audit.record(team, actor=actor_of(request), verb="set the alias", subject=f"{saved} -> {described}"[:200])
+    named = ", ".join(target["model"] for target in targets)
+    audit.record(
+        team, actor=actor_of(request), verb="set the alias", subject=f"{saved} -> {named}", before=before,
+        after=aliases.described(saved),
+    )  # fmt: skip
     return saved
 
 

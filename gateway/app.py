@@ -22,6 +22,7 @@ from gateway.attempt import Answer
 from gateway.auth import Caller
 from gateway.errors import WireError, bad_request, store_down
 from gateway.idempotency import Claim, Replay
+from gateway.protocols import betas
 from gateway.protocols.asked import parse
 from gateway.runtime import Runtime, runtime_for_this_loop
 from gateway.surfaces import SURFACES
@@ -126,7 +127,8 @@ class _Post:
 async def _posted(post: _Post) -> Answer:
     body = parse(post.raw)
     if post.surface == "count_tokens":
-        return await counting.count(post.runtime, post.caller, body, post.request_id)
+        asked = betas.asked(post.headers.get(b"anthropic-beta", b""))
+        return await counting.count(post.runtime, post.caller, body, post.request_id, betas=asked)
     key = post.headers.get(b"idempotency-key", b"").decode("latin-1").strip()
     if not key:
         return await _called(post, body, None)
@@ -146,6 +148,7 @@ async def _called(
     return await completions.answer(
         post.runtime, post.caller, SURFACES[post.surface], body, post.request_id,
         hold_s=hold_s, traceparent=traceparent, tag=_tag(post.headers), keep=keep,
+        betas=betas.asked(post.headers.get(b"anthropic-beta", b"")) if post.surface == "messages" else "",
     )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ class Asking:
     shadow_of: str = ""
     alias: str = ""
     tag: str = ""
+    betas: str = ""
     answer: Answer = field(default_factory=Answer)
     admission: Admission | None = None
     inner: AsyncIterator[bytes] | None = None
@@ -102,8 +103,9 @@ async def run(asking: Asking, target: Target) -> None:
             sent["max_completion_tokens"] = sent.pop("max_tokens")
         read_s = None if asking.asked.stream else upstream.WHOLE_S
         response = await asking.runtime.upstream.open(
-            target, said.path, orjson.dumps(sent), request_id=asking.request_id, read_s=read_s
-        )
+            target, said.path, orjson.dumps(sent), request_id=asking.request_id, read_s=read_s,
+            betas=asking.betas if said.is_native else "",
+        )  # fmt: skip
         asking.answer.tally = call.tally
         asking.answer.headers |= {
             "x-modelport-path": target.path,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -45,6 +46,13 @@ def said(row: Budget | None) -> dict[str, Any]:
     if row is None:
         return {}
     return {"usd": f"{row.usd:f}", "period": row.period, "stops calls": row.hard, "alerts at": row.alert_percents}
+
+
+def _alerts_said(row: AlertSettings | None) -> dict[str, Any]:
+    """For the audit trail: of the webhook its host alone, for its path may be a secret."""
+    if row is None:
+        return {}
+    return {"emails": row.emails, "webhook": urlsplit(row.webhook_url).hostname or ""}
 
 
 @require_safe
@@ -97,8 +105,11 @@ def alerts_set(request: TeamRequest) -> HttpResponse:
     form = AlertsForm.of(settings, request.POST)
     if not form.is_valid():
         return _page(request, alerts=form, status=400)
-    AlertSettings.objects.update_or_create(team=request.team, defaults=form.cleaned_data)
-    audit.record(request.team, actor=request.user.email, verb="changed the alerts", subject="of budgets")
+    saved, _ = AlertSettings.objects.update_or_create(team=request.team, defaults=form.cleaned_data)
+    audit.record(
+        request.team, actor=request.user.email, verb="changed the alerts", subject="of budgets",
+        before=_alerts_said(settings), after=_alerts_said(saved),
+    )  # fmt: skip
     messages.success(request, "Alerts are saved.")
     if form.cleaned_data["webhook_url"] and not (settings and settings.sealed_secret):
         return _page(request, secret=alerting.new_secret(request.team))

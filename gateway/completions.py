@@ -54,6 +54,7 @@ async def answer(
     hold_s: float | None = None,
     traceparent: str = "",
     tag: str = "",
+    betas: str = "",
     keep: Callable[[bytes, dict[str, str]], Awaitable[None]] | None = None,
 ) -> Answer:
     """Answer a body, or raise WireError. Nothing is billed for a call that fails before its first byte; a delivered
@@ -65,6 +66,7 @@ async def answer(
     if caller.keeps_prompts:
         entry.content = Content.of(body)
     asking = Asking(runtime, caller, surface, body, asked, request_id, entry, wait=Wait(hold_s), keep=keep, tag=tag)
+    asking.betas = betas
     try:
         tokens = asked.prompt_tokens + (asked.max_tokens or 0)
         asking.admission = await runtime.limiter.admit(caller.rules, tokens, uuid4().hex)
@@ -264,7 +266,7 @@ async def _shadow(asking: Asking, name: str) -> None:
     asked = asking.surface.check(body)
     entry = Entry(asking.caller.team_id, asking.request_id, asking.caller.api_key_name, "shadow", name, False)
     copy = Asking(asking.runtime, asking.caller, asking.surface, body, asked, asking.request_id, entry)
-    copy.shadow_of, copy.alias, copy.tag = asking.asked.model, asking.alias, asking.tag
+    copy.shadow_of, copy.alias, copy.tag, copy.betas = asking.asked.model, asking.alias, asking.tag, asking.betas
     try:
         target = await asking.runtime.router.find(asking.caller, name, Wait(0), via=asking.alias)
         await attempt.run(copy, target)

@@ -59,14 +59,21 @@ def is_on(team: Team) -> bool:
 
 def turn_on(team: Team, *, days: int, actor: str) -> None:
     """From now on (gateways follow within 5 s) this team's prompts and answers are kept for so many days."""
+    before = PromptLogging.objects.filter(team=team).values("days").first() or {"days": 0}
     PromptLogging.objects.update_or_create(team=team, defaults={"days": days, "set_by": actor})
-    audit.record(team, actor=actor, verb="turned prompt logging on for", subject=f"{days} days")
+    audit.record(
+        team, actor=actor, verb="turned prompt logging on for", subject=f"{days} days",
+        before=before, after={"days": days},
+    )  # fmt: skip
 
 
 def turn_off(team: Team, *, actor: str) -> None:
     """Nothing more is kept, and what was kept is deleted at once."""
+    before = PromptLogging.objects.filter(team=team).values("days").first()
     if PromptLogging.objects.filter(team=team).delete()[0]:
-        audit.record(team, actor=actor, verb="turned prompt logging off for", subject=str(team))
+        audit.record(
+            team, actor=actor, verb="turned prompt logging off for", subject=str(team), before=before, after={"days": 0}
+        )
     forget_all(team)
 
 

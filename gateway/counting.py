@@ -16,7 +16,7 @@ from gateway.routing import Target
 from gateway.runtime import Runtime
 
 
-async def count(runtime: Runtime, caller: Caller, body: dict[str, Any], request_id: str) -> Answer:
+async def count(runtime: Runtime, caller: Caller, body: dict[str, Any], request_id: str, *, betas: str = "") -> Answer:
     """{"input_tokens": n}, or 400 when no target of this name can count."""
     with understood():
         asked = anthropic.check_count(body)
@@ -27,7 +27,7 @@ async def count(runtime: Runtime, caller: Caller, body: dict[str, Any], request_
         for name in route.order():
             try:
                 target = await runtime.router.find(caller, name, via=route.alias)
-                return await _ask(runtime, target, body, request_id)
+                return await _ask(runtime, target, body, request_id, betas=betas)
             except WireError as error:
                 failure = error
                 if error.next is Next.NOTHING:
@@ -37,11 +37,11 @@ async def count(runtime: Runtime, caller: Caller, body: dict[str, Any], request_
         runtime.limiter.end(admission, 0)
 
 
-async def _ask(runtime: Runtime, target: Target, body: dict[str, Any], request_id: str) -> Answer:
+async def _ask(runtime: Runtime, target: Target, body: dict[str, Any], request_id: str, *, betas: str) -> Answer:
     if COUNT_TOKENS not in ADAPTERS[target.wire].native:
         raise bad_request(f"{target.where} can't count tokens for {target.model}.", code="unsupported_endpoint")
     sent = orjson.dumps(body | {"model": target.upstream_model})
-    response = await runtime.upstream.open(target, PATHS[COUNT_TOKENS], sent, request_id=request_id)
+    response = await runtime.upstream.open(target, PATHS[COUNT_TOKENS], sent, request_id=request_id, betas=betas)
     try:
         async with response:
             answer = orjson.loads(await response.read())

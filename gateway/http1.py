@@ -7,7 +7,7 @@ Redirects are not followed, cookies not kept, proxies of the environment not use
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
@@ -30,18 +30,25 @@ class BrokenOff(OSError):
         self.begun = begun
 
 
-class Client:
-    """One per event loop. `keep`: connections are used again for the same origin, for up to IDLE_S of idleness."""
+class NotAllowed(OSError):
+    """The name leads to an address that may not be asked. The connection was closed; nothing was sent."""
 
-    def __init__(self, *, connect_s: float, read_s: float, keep: bool = True) -> None:
-        self._connect_s, self._read_s, self._keep = connect_s, read_s, keep
+
+class Client:
+    """One per event loop. `keep`: connections are used again for the same origin, for up to IDLE_S of idleness.
+    `allows`: which IP addresses may be asked, looked at once a connection, whatever the name meant before."""
+
+    def __init__(
+        self, *, connect_s: float, read_s: float, keep: bool = True, allows: Callable[[str], bool] | None = None
+    ) -> None:
+        self._connect_s, self._read_s, self._keep, self._allows = connect_s, read_s, keep, allows
         self._idle: dict[_Origin, list[_Connection]] = {}
         self._ssl: ssl.SSLContext | None = None
 
     async def post(self, url: str, body: bytes, headers: dict[str, str], *, read_s: float | None = None) -> "Response":
-        """The answer with its head read; `read_s` instead of the client's own. Raises OSError (BrokenOff among them),
-        TimeoutError, or ValueError for an address or a header that can't be sent. A kept connection that was closed
-        under us is replaced once."""
+        """The answer with its head read; `read_s` instead of the client's own. Raises OSError (BrokenOff and NotAllowed
+        among them), TimeoutError, or ValueError for an address or a header that can't be sent. A kept connection that
+        was closed under us is replaced once."""
         origin, path = _parts(url)
         sent = _head(origin.host_header, path, headers, len(body)) + body
         read_s = read_s or self._read_s
@@ -77,6 +84,9 @@ class Client:
                 lambda: _Connection(origin), origin.host, origin.port,
                 ssl=self._ssl if origin.tls else None,
             )  # fmt: skip
+        if self._allows is not None and not self._allows(connection.peer):
+            connection.close()
+            raise NotAllowed(f"{origin.host} leads to {connection.peer}")
         return connection
 
     def _take(self, origin: "_Origin") -> "_Connection | None":
@@ -222,6 +232,11 @@ class _Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         return not self._lost and not self._transport.is_closing()
+
+    @property
+    def peer(self) -> str:
+        """The IP address at the other end."""
+        return str(self._transport.get_extra_info("peername")[0])
 
     @property
     def is_over(self) -> bool:

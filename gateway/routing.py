@@ -133,7 +133,8 @@ class Router:
         if found is None or caller.policy.is_open(found.terms, caller.policy.use_of(via, name)):
             return found is not None
         policy = await self._stores.ask(functools.partial(agreements.policy_of, caller.team_id))
-        if refusal := policy.refusal(found.terms, policy.use_of(via, name), model=found.model_slug):
+        use, brought_by = policy.use_of(via, name), found.brought_by if isinstance(found, Endpoint) else {}
+        if refusal := policy.refusal(found.terms, use, model=found.model_slug, brought_by=brought_by):
             raise not_licensed(refusal)
         return True
 

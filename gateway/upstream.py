@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import orjson
+from django.conf import settings
 
+from accounts import addresses
 from gateway import http1
 from gateway.adapters import ADAPTERS
 from gateway.errors import Next, WireError, bad_request, upstream_failed
@@ -23,7 +25,8 @@ class Upstream:
     one right after a stream, and a connection on loopback costs less than the retry."""
 
     def __init__(self) -> None:
-        self._providers = http1.Client(connect_s=CONNECT_S, read_s=READ_S)
+        allows = None if settings.PRIVATE_PROVIDERS else addresses.is_public
+        self._providers = http1.Client(connect_s=CONNECT_S, read_s=READ_S, allows=allows)
         self._engines = http1.Client(connect_s=CONNECT_S, read_s=READ_S, keep=False)
 
     async def close(self) -> None:
@@ -31,18 +34,33 @@ class Upstream:
         await self._engines.close()
 
     async def open(
-        self, target: Target, path: str, sent: bytes, *, request_id: str, read_s: float | None = None
+        self,
+        target: Target,
+        path: str,
+        sent: bytes,
+        *,
+        request_id: str,
+        read_s: float | None = None,
+        betas: str = "",
     ) -> http1.Response:
         """The target's answer, its head read, status 200; or a WireError that says what the target did. `read_s`: the
-        silence that is borne, READ_S where it is not said."""
+        silence that is borne, READ_S where it is not said; `betas`: Anthropic's, sent to no other."""
         headers = {"content-type": "application/json", "x-request-id": request_id}
         headers |= ADAPTERS[target.wire].headers(target.api_key)
+        if betas and target.wire == "anthropic":
+            headers["anthropic-beta"] = betas
         client = self._engines if target.deployment_id else self._providers
         try:
             response = await client.post(target.base_url + path, sent, headers, read_s=read_s)
         except TimeoutError as error:
             raise upstream_failed(
                 f"{target.where} did not answer in time.", status=504, after=Next.ANOTHER_TARGET
+            ) from error
+        except http1.NotAllowed as error:
+            raise upstream_failed(
+                f"{target.where}'s address has become a private one: nothing was sent to it. Whoever runs this portal "
+                "can allow that with PRIVATE_PROVIDERS=1.",
+                after=Next.ANOTHER_TARGET,
             ) from error
         except (OSError, ValueError) as error:
             raise upstream_failed(f"{target.where} can't be reached.") from error

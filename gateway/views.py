@@ -23,7 +23,7 @@ from billing import budgets, periods
 from billing.copying import safe
 from billing.models import Budget
 from deployments import endpoints
-from gateway import contents
+from gateway import aliases, contents
 from gateway.forms import AliasForm, LimitsForm, PromptLoggingForm, Targets
 from gateway.models import Alias, Limits, PromptLogging, RequestContent, RequestRecord
 
@@ -60,11 +60,14 @@ def alias_edit(request: TeamRequest, pk: UUID | None = None) -> HttpResponse:
         request.POST or None, initial=_initial(row) if pk else [{"kind": "0", "weight": 1}],
         form_kwargs={"names": frozenset(names)}, prefix="targets",
     )  # fmt: skip
+    before = aliases.described(Alias.objects.get(pk=pk)) if pk and request.method == "POST" else {}
     if request.method == "POST" and form.is_valid() and targets.is_valid():
         saved = form.save_with(lambda alias: [one for each in targets if (one := each.target(alias))])
-        described = ", ".join(str(one.model) for one in saved.targets.all())
-        verb = "changed the alias" if pk else "made the alias"
-        audit.record(request.team, actor=request.user.email, verb=verb, subject=f"{saved} -> {described}"[:200])
+        named = ", ".join(str(one.model) for one in saved.targets.all())
+        audit.record(
+            request.team, actor=request.user.email, verb="changed the alias" if pk else "made the alias",
+            subject=f"{saved} -> {named}", before=before, after=aliases.described(saved),
+        )  # fmt: skip
         messages.success(request, f"{saved} is saved. Calls follow it within 2 seconds.")
         return redirect("alias-list")
     context = {"form": form, "targets": targets, "alias": row if pk else None, "names": names[:SUGGESTED]}
@@ -78,9 +81,9 @@ def alias_delete(request: TeamRequest, pk: UUID) -> HttpResponse:
     row = get_object_or_404(Alias, team=request.team, pk=pk)
     if request.membership.role not in MAKERS:
         return render(request, "403.html", {"reason": "Your role may look at aliases, not delete them."}, status=403)
-    name = str(row)
+    name, before = str(row), aliases.described(row)
     row.delete()
-    audit.record(request.team, actor=request.user.email, verb="deleted the alias", subject=name)
+    audit.record(request.team, actor=request.user.email, verb="deleted the alias", subject=name, before=before)
     messages.success(request, f"{name} is gone: calls to it are answered with 404 within 2 seconds.")
     return redirect("alias-list")
 
@@ -215,13 +218,18 @@ def _change_limits(request: TeamRequest) -> HttpResponse:
     cap = given.pop("monthly_usd")
     row = Limits.objects.filter(team=request.team, api_key=key).first()
     before = {name: getattr(row, name, None) for name in given}
+    after = dict(given)
+    if key is not None:
+        capped = Budget.objects.filter(team=request.team, scope=Budget.Scope.KEY, subject=str(key.pk))
+        before["monthly_usd"] = capped.filter(period=Budget.Period.MONTHLY).values_list("usd", flat=True).first()
+        after["monthly_usd"] = cap
     with transaction.atomic():
         Limits.objects.update_or_create(team=request.team, api_key=key, defaults=given)
         if key is not None:
             budgets.set_monthly(request.team, cap, scope=Budget.Scope.KEY, subject=str(key.pk), label=str(key))
     audit.record(
         request.team, actor=request.user.email, verb="changed the limits of", subject=str(key or request.team),
-        before=before, after=given,
+        before=before, after=after,
     )  # fmt: skip
     messages.success(request, f"The limits of {key or request.team} are saved. Gateways follow within 5 seconds.")
     return redirect("limits")

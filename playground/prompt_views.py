@@ -94,7 +94,7 @@ def prompt_change(request: TeamRequest, pk: UUID) -> HttpResponse:
     if not prompts.may_manage(prompt, request.membership):
         return _forbidden(request)
     if name := request.POST.get("name", "").strip()[:80]:
-        prompts.rename(prompt, name)
+        prompts.rename(prompt, request.membership, name)
     if wish := request.POST.get("shared", ""):
         prompts.share(prompt, request.membership, is_shared=wish == "yes")
         what = "shared with the team" if wish == "yes" else "private: only its author sees it"

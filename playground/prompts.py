@@ -41,7 +41,7 @@ def create(membership: Membership, *, name: str, is_shared: bool, content: Conte
             team=membership.team, author=membership.user, name=name, is_shared=is_shared
         )
         _append(prompt, content, by=membership.user.email)
-        _tell(prompt, membership, "shared the prompt" if is_shared else "")
+        _tell(prompt, membership, "shared the prompt" if is_shared else "", after={"shared": True})
     return prompt
 
 
@@ -54,23 +54,30 @@ def add_version(prompt: SavedPrompt, membership: Membership, content: Content) -
             return newest
         version = _append(locked, content, by=membership.user.email)
         locked.save(update_fields=["updated_at"])
-        _tell(locked, membership, f"saved version {version.number} of the prompt" if locked.is_shared else "")
+        before = {"version": newest.number} if newest else {}
+        verb = f"saved version {version.number} of the prompt" if locked.is_shared else ""
+        _tell(locked, membership, verb, before=before, after={"version": version.number})
     return version
 
 
 def share(prompt: SavedPrompt, membership: Membership, *, is_shared: bool) -> None:
     with transaction.atomic():
         SavedPrompt.objects.filter(pk=prompt.pk).update(is_shared=is_shared)
-        _tell(prompt, membership, "shared the prompt" if is_shared else "made private the prompt")
+        verb = "shared the prompt" if is_shared else "made private the prompt"
+        _tell(prompt, membership, verb, before={"shared": prompt.is_shared}, after={"shared": is_shared})
 
 
-def rename(prompt: SavedPrompt, name: str) -> None:
-    SavedPrompt.objects.filter(pk=prompt.pk).update(name=name)
+def rename(prompt: SavedPrompt, membership: Membership, name: str) -> None:
+    with transaction.atomic():
+        SavedPrompt.objects.filter(pk=prompt.pk).update(name=name)
+        verb = "renamed the prompt" if prompt.is_shared and name != prompt.name else ""
+        _tell(prompt, membership, verb, before={"name": prompt.name}, after={"name": name})
 
 
 def delete(prompt: SavedPrompt, membership: Membership) -> None:
     with transaction.atomic():
-        _tell(prompt, membership, "deleted the prompt" if prompt.is_shared else "")
+        before = {"shared": True, "versions": prompt.versions.count()}
+        _tell(prompt, membership, "deleted the prompt" if prompt.is_shared else "", before=before)
         prompt.delete()
 
 
@@ -103,7 +110,7 @@ def _same(version: PromptVersion, content: Content) -> bool:
     )  # fmt: skip
 
 
-def _tell(prompt: SavedPrompt, membership: Membership, verb: str) -> None:
+def _tell(prompt: SavedPrompt, membership: Membership, verb: str, **changes: dict[str, Any]) -> None:
     """What the team can see of a change goes into its trail; what is private to its author does not."""
     if verb:
-        audit.record(prompt.team, actor=membership.user.email, verb=verb, subject=prompt.name)
+        audit.record(prompt.team, actor=membership.user.email, verb=verb, subject=prompt.name, **changes)

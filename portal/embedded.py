@@ -319,6 +319,8 @@ def fresh_servers(folder: Path, *, durable: bool = False) -> Iterator[dict[str, 
             "DATA_DIR": str(folder / "data"),
             "SECRET_KEY": secrets.token_urlsafe(48),
             "EMBEDDED": "1",
+            # Providers that stand for the real ones answer on loopback.
+            "PRIVATE_PROVIDERS": os.environ.get("PRIVATE_PROVIDERS", "1"),
             "SMOLLM2_GGUF": os.environ.get("SMOLLM2_GGUF") or smollm2_gguf(),
             "DJANGO_SETTINGS_MODULE": "portal.settings",
         }

@@ -1,6 +1,7 @@
 """A team's policy, read in one query; agreeing, and changing the policy, each with its line in the audit trail."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from django.db import transaction
@@ -40,12 +41,14 @@ def policy_of(team_id: UUID) -> Policy:
     )
 
 
-def require(team: Team, terms: Iterable[Terms], *, use: str, model: str) -> None:
-    """Raises LicenceRefused unless the team may use all of them so. The portal's own team is its operator: what it
-    runs was decided by who set it up."""
+def require(
+    team: Team, terms: Iterable[Terms], *, use: str, model: str, brought_by: Mapping[Terms, str] = MappingProxyType({})
+) -> None:
+    """Raises LicenceRefused unless the team may use all of them so; Policy.refusal says what it names. The
+    portal's own team is its operator: what it runs was decided by who set it up."""
     if team.is_platform:
         return
-    if refusal := policy_of(team.pk).refusal(terms, use, model=model):
+    if refusal := policy_of(team.pk).refusal(terms, use, model=model, brought_by=brought_by):
         raise LicenceRefused(refusal)
 
 
@@ -71,16 +74,22 @@ def agree(team: Team, terms: Terms, *, use: str, model: str, actor: str) -> Lice
             },
         )
         if made:
-            audit.record(team, actor=actor, verb="agreed to the licence", subject=f"{terms.name}, for {use} use")
+            audit.record(
+                team, actor=actor, verb="agreed to the licence", subject=f"{terms.name}, for {use} use",
+                after={"licence": terms.licence, "use": use, "text sha256": terms.sha256, "model": model},
+            )  # fmt: skip
     return row
 
 
 def set_default_use(team: Team, use: str, *, actor: str) -> None:
     with transaction.atomic():
-        if policy_of(team.pk).default_use == use:
+        before = policy_of(team.pk).default_use
+        if before == use:
             return
         LicencePolicy.objects.update_or_create(team=team, defaults={"default_use": use, "set_by": actor})
-        audit.record(team, actor=actor, verb="set the default use", subject=use)
+        audit.record(
+            team, actor=actor, verb="set the default use", subject=use, before={"use": before}, after={"use": use}
+        )
 
 
 def set_use(team: Team, name: str, use: str, *, actor: str) -> None:
@@ -95,7 +104,10 @@ def set_use(team: Team, name: str, use: str, *, actor: str) -> None:
             LicensedUse.objects.update_or_create(team=team, name=name, defaults={"use": use, "set_by": actor})
         else:
             LicensedUse.objects.filter(team=team, name=name).delete()
-        audit.record(team, actor=actor, verb="set the use of", subject=f"{name}: {use or 'the default'}")
+        audit.record(
+            team, actor=actor, verb="set the use of", subject=f"{name}: {use or 'the default'}",
+            before={"use": before or "the default"}, after={"use": use or "the default"},
+        )  # fmt: skip
 
 
 def set_rules(team: Team, wished: Mapping[tuple[str, str], str], *, actor: str) -> int:
@@ -112,8 +124,10 @@ def set_rules(team: Team, wished: Mapping[tuple[str, str], str], *, actor: str) 
             else:
                 LicenceRule.objects.filter(team=team, subject=subject, use=use).delete()
             audit.record(
-                team, actor=actor, verb="set the licence policy", subject=f"{subject}, {use}: {verdict or 'default'}"
-            )
+                team, actor=actor, verb="set the licence policy", subject=f"{subject}, {use}: {verdict or 'default'}",
+                before={"verdict": rows.get((subject, use)) or "the default"},
+                after={"verdict": verdict or "the default"},
+            )  # fmt: skip
     return len(changed)
 
 

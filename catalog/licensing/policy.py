@@ -190,11 +190,14 @@ class Policy:
         changed = before and not agreed and terms.licence not in UNREAD
         return Standing(terms, use, self.verdict(terms, use), agreed, changed)
 
-    def refusal(self, terms: Iterable[Terms], use: str, *, model: str) -> Refusal | None:
-        """The gravest reason against it: what is denied before what is to be agreed to."""
+    def refusal(
+        self, terms: Iterable[Terms], use: str, *, model: str, brought_by: Mapping[Terms, str] = MappingProxyType({})
+    ) -> Refusal | None:
+        """The gravest reason against it: what is denied before what is to be agreed to. It names `model`, or the one
+        that brought these terms with it (an adapter's, say): that one's page is where they can be agreed to."""
         found = [self.standing(one, use) for one in terms]
         worst = next((one for one in found if one.is_denied), None) or next((one for one in found if one.asks), None)
-        return Refusal(worst, model) if worst else None
+        return Refusal(worst, brought_by.get(worst.terms, model)) if worst else None
 
 
 def of_kind(kind: str) -> str:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from catalog.licensing.models import LicenceText
@@ -25,6 +26,12 @@ def of_weights(*weights: Weights) -> tuple[Terms, ...]:
             terms = _of_one(one)
             found[terms.licence, terms.sha256] = terms
     return tuple(found.values())
+
+
+def brought_by(adapters: Iterable[Weights], *, to: Iterable[Terms]) -> dict[Terms, str]:
+    """Terms that adapters bring to what has `to` already -> the slug of the model that each came with."""
+    known = set(to)
+    return {terms: row.model.slug for row in adapters for terms in of_weights(row) if terms not in known}
 
 
 def all_of(model: Model) -> tuple[Terms, ...]:

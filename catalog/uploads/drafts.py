@@ -64,7 +64,8 @@ def finish(draft: Draft, card: Card, *, actor: str) -> None:
         row.status, row.reason, row.checked_bytes, row.lease_until = Draft.Status.VERIFYING, "", 0, None
         row.touched_at = timezone.now()
         row.save()
-        audit.record(row.team, actor=actor, verb="had an upload verified", subject=row.name)
+        said = {"base": str(card.base or ""), "licence": str(card.licence or ""), "notes": card.notes}
+        audit.record(row.team, actor=actor, verb="had an upload verified", subject=row.name, after=said)
     draft.refresh_from_db()
 
 

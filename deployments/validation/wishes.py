@@ -43,6 +43,7 @@ def save_set(
     try:
         with transaction.atomic():
             row = found or PromptSet(team=team)
+            before = _said(row) if found else {}
             row.name, row.note = name, note
             row.save(update_fields=["name", "note"] if found else None)
             PromptSet.objects.select_for_update().get(pk=row.pk)  # two edits at once: one after the other
@@ -50,7 +51,7 @@ def save_set(
             if last is None or last.cases != raw_cases:
                 number = last.number + 1 if last else 1
                 Edition.objects.create(prompt_set=row, number=number, cases=raw_cases, created_by=actor)
-            audit.record(team, actor=actor, verb="saved the prompt set", subject=name)
+            audit.record(team, actor=actor, verb="saved the prompt set", subject=name, before=before, after=_said(row))
     except IntegrityError as error:
         raise NameTaken(f"Your team has a prompt set named {name}.") from error
     return row
@@ -81,21 +82,42 @@ def remove_set(row: PromptSet, *, actor: str) -> None:
     if plan := used.select_related("deployment__team").first():
         raise NotNow(f"{plan.deployment.endpoint_model} is asked this set: change its validation first.")
     PromptSet.objects.filter(pk=row.pk, removed_at=None).update(removed_at=timezone.now())
-    audit.record(row.team, actor=actor, verb="removed the prompt set", subject=row.name)
+    audit.record(row.team, actor=actor, verb="removed the prompt set", subject=row.name, before=_said(row))
+
+
+def _said(row: PromptSet) -> dict[str, Any]:
+    """For the audit trail: of the prompts themselves, which edition and how many."""
+    last = row.editions.first()
+    return {"name": row.name, "note": row.note} | (
+        {"edition": last.number, "cases": len(last.cases)} if last is not None else {}
+    )
 
 
 def plan(
     deployment: Deployment, *, prompt_set: PromptSet | None, on_update: str, every: str, wakes: bool, actor: str
 ) -> None:
     """When it is asked which set; None: never. A changed span begins now."""
+    before = ValidationPlan.objects.filter(deployment=deployment).select_related("prompt_set").first()
+    after = None
     if prompt_set is None:
         ValidationPlan.objects.filter(deployment=deployment).delete()
     else:
-        before = ValidationPlan.objects.filter(deployment=deployment).first()
         next_at = before.next_at if before and before.every == every else next_after(every)
         fields = {"prompt_set": prompt_set, "on_update": Rule(on_update), "every": Every(every), "wakes": wakes}
-        ValidationPlan.objects.update_or_create(deployment=deployment, defaults=fields | {"next_at": next_at})
-    audit.record(deployment.team, actor=actor, verb="set the validation of", subject=deployment.endpoint_model)
+        after, _ = ValidationPlan.objects.update_or_create(
+            deployment=deployment, defaults=fields | {"next_at": next_at}
+        )
+    audit.record(
+        deployment.team, actor=actor, verb="set the validation of", subject=deployment.endpoint_model,
+        before=_plan_said(before), after=_plan_said(after),
+    )  # fmt: skip
+
+
+def _plan_said(row: ValidationPlan | None) -> dict[str, Any]:
+    if row is None:
+        return {"prompt set": ""}
+    fields = {"on update": row.on_update, "every": row.every, "wakes": row.wakes}
+    return {"prompt set": row.prompt_set.name} | fields
 
 
 def next_after(every: str) -> Any:

@@ -72,6 +72,25 @@ def test_a_billing_member_sees_costs_and_takes_the_csv_but_neither_deploys_nor_m
     assert person.post("/team/invitations/", {"email": "x@example.com", "role": "viewer"}).status_code == 403
 
 
+def test_an_accountant_reads_the_bills_of_several_teams_and_changes_nothing(browser: Client, owner: Membership) -> None:
+    assert "Billing, read only" in browser.get("/team/").content.decode()
+    person, answer = _join(_invite(browser, role="accountant"))
+    assert answer["Location"] == "/"
+    second = MembershipFactory(user=User.objects.get(email=ADDRESS), role=Role.ACCOUNTANT).team
+    MembershipFactory(user=User.objects.get(email=ADDRESS), role=Role.VIEWER)
+    page = person.get("/billing/?scope=all")
+    assert set(page.wsgi_request.kept) == {owner.team, second}  # type: ignore[attr-defined]
+    month = f"{timezone.now():%Y-%m}"
+    for path in ("/budgets/", "/billing/invoices/", f"/billing/statements/{month}.csv", "/api/v1/budgets"):
+        assert person.get(path).status_code == 200, path
+    budget = {"scope": "team", "usd": "5"}
+    assert person.post("/api/v1/budgets", budget, content_type="application/json").status_code == 403
+    assert person.post("/budgets/new/", budget).status_code == 403
+    assert person.post("/billing/invoices/settings/", {"emails": ADDRESS}).status_code == 403
+    assert person.get("/team/audit/").status_code == 403
+    assert "Your role in this team, accountant, may look at budgets" in person.get("/budgets/").content.decode()
+
+
 def test_a_token_is_kept_as_a_hash_and_works_once(browser: Client, owner: Membership) -> None:
     path = _invite(browser)
     secret = path.split("/")[2].split(":")[0]

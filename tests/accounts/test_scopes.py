@@ -22,6 +22,9 @@ READS = {
     "/api/v1/budgets": Scope.BILLING,
     "/api/v1/aliases": Scope.MANAGE,
     "/api/v1/audit": Scope.MANAGE,
+    "/api/v1/members": Scope.MANAGE,
+    "/api/v1/invitations": Scope.MANAGE,
+    "/api/v1/keys": Scope.MANAGE,
 }
 
 

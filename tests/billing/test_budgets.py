@@ -196,6 +196,7 @@ def test_a_message_that_never_arrives_is_given_up(settings: Any) -> None:
         "http://example.com/", "https://127.0.0.1/", "https://localhost/x", "https://169.254.169.254/latest",
         "https://10.0.0.7/", "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://u:p@example.com/",
         "ftp://example.com/", "https://", "https://224.0.0.1/", "https://0.0.0.0/", "https://x:99999/",
+        "https://[64:ff9b::a9fe:a9fe]/", "https://[2002:7f00:1::1]/", "https://[2001:0:7f00:1::1]/",
     ],
 )  # fmt: skip
 def test_nothing_is_sent_into_the_portals_own_network(url: str, settings: Any) -> None:

@@ -47,6 +47,9 @@ def test_replicas_on_one_hardware_count_together_up_to_what_each_may_grow_to(tea
     with pytest.raises(BadOption, match="quota is 3") as refused:
         operations.change(first, actor="t", max_replicas=4)
     assert refused.value.option == "max_replicas"
+    assert "max_replicas), awake or asleep: lower that of this one" in str(refused.value)
+    with pytest.raises(NotDeployable, match=r"and 3 are in use; this asks for 2 more.*awake or asleep.*or stop one"):
+        _deploy(team, "two", max_replicas=2)
     operations.change(first, actor="t", max_replicas=1)
 
 
@@ -90,7 +93,7 @@ def test_the_team_s_page_shows_each_with_what_is_in_use(
     client.force_login(member.user)
     with django_assert_max_num_queries(12):
         page = client.get("/team/").content.decode()
-    for said in ("1 of 5", "2 of 2", "1 of 10", "1 of 3", "0 bytes of", "on cpu-small may grow to"):
+    for said in ("1 of 5", "2 of 2", "1 of 10", "1 of 3", "0 bytes of", "on cpu-small may grow to", "awake or asleep"):
         assert said in page.replace("\xa0", " "), said
 
 

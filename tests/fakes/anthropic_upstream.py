@@ -24,7 +24,11 @@ BLOCKS = {
 
 
 class AnthropicProvider(Metered):
-    """Anthropic's Messages API."""
+    """Anthropic's Messages API. `betas`: the header of that name, for each of `calls`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.betas: list[str] = []
 
     def routes(self, app: web.Application) -> None:
         app.router.add_post("/v1/messages", self.answer)
@@ -44,6 +48,7 @@ class AnthropicProvider(Metered):
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.calls.append(body)
+        self.betas.append(request.headers.get("anthropic-beta", ""))
         if problem := _problem(request, body):
             return _error(400, "invalid_request_error", problem)
         match body["model"]:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from accounts import addresses
 from gateway import http1
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
@@ -64,6 +65,19 @@ def closing(*parts: bytes) -> Callable[[Peer, int], Awaitable[None]]:
         peer[1].close()
 
     return says
+
+
+async def test_nothing_is_sent_to_an_address_that_is_not_allowed_whatever_its_name() -> None:
+    async with asked(saying(WHOLE)) as (upstream, post):
+        async with await post() as response:
+            await response.read()
+        port = int(upstream.requests[0].split(b"127.0.0.1:")[1].split(b"\r\n")[0])
+        client = http1.Client(connect_s=5, read_s=5, allows=addresses.is_public)
+        for name in ("127.0.0.1", "localhost"):
+            with pytest.raises(http1.NotAllowed, match="leads to"):
+                await client.post(f"http://{name}:{port}/v1/x", b"secret", {"authorization": "Bearer secret"})
+        await client.close()
+    assert len(upstream.requests) == 1
 
 
 async def test_a_connection_is_used_again_and_the_request_is_whole() -> None:

@@ -1,6 +1,7 @@
 """The licence gate: what is denied or not agreed to is refused in the browser and to programs, and nothing happens."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from deployments import operations
 from deployments.models import Deployment, Replica
 from gateway.models import Alias, AliasTarget
 from tests.factories.accounts import MembershipFactory, TeamFactory
-from tests.factories.deployments import smollm2
+from tests.factories.deployments import own_weights, smollm2
 from tests.gateway.conftest import Gateway
 
 ASK: list[Any] = [{"role": "user", "content": "Count to three."}]
@@ -138,6 +139,65 @@ def test_an_update_to_weights_under_another_licence_asks(client: Client, member:
     answer = send(client, key, "PATCH", f"deployments/{row.pk}", {"options": {"context_tokens": 512}})
     assert (answer.status_code, answer.json()["licence"]) == (403, "nc")
     assert row.versions.count() == 1
+
+
+def two_versions(member: Membership) -> Deployment:
+    """Asleep in its second version; the first has taken calls."""
+    agreements.agree(member.team, stating.all_of(Model.objects.get())[0], use="internal", model="m", actor="a")
+    model, hardware = smollm2()
+    row = operations.deploy(member.team, model=model, hardware=hardware, name="mine", actor="a")
+    first = row.versions.get()
+    second = row.versions.create(number=2, weights=row.weights, hardware=hardware, engine=row.engine, options={})
+    row.versions.update(served_at=first.created_at)
+    Deployment.objects.update(status="asleep", version=second)
+    row.refresh_from_db()
+    return row
+
+
+def test_a_step_back_to_what_was_denied_since_is_refused(client: Client, member: Membership) -> None:
+    row = two_versions(member)
+    _, key = keys.issue(member.team, name="k")
+    agreements.set_rules(member.team, {("apache-2-0", "internal"): "deny"}, actor="a")
+    problem = send(client, key, "POST", f"deployments/{row.pk}/rollback")
+    assert (problem.status_code, problem.json()["code"]) == (403, "licence_denied")
+    page = client.post(f"/deployments/{row.pk}/rollback/", {"version": "1"}, follow=True)
+    assert "denies that for internal use" in page.content.decode()
+    row.refresh_from_db()
+    assert (row.status, row.next_version) == ("asleep", None)
+    agreements.set_rules(member.team, {("apache-2-0", "internal"): "allow"}, actor="a")
+    assert send(client, key, "POST", f"deployments/{row.pk}/rollback").status_code == 202
+
+
+def test_what_failed_and_was_denied_since_is_not_started_again(client: Client, member: Membership) -> None:
+    row = two_versions(member)
+    Deployment.objects.update(status="failed")
+    agreements.set_rules(member.team, {("apache-2-0", "internal"): "deny"}, actor="a")
+    for page in (f"/deployments/{row.pk}/retry/", f"/deployments/{row.pk}/next-step/"):
+        shown = client.post(page, {"step": "retry"}, follow=True).content.decode()
+        assert "denies that for internal use" in shown
+    row.refresh_from_db()
+    assert row.status == "failed"
+
+
+def test_an_adapter_that_joins_is_asked_about_and_its_own_page_is_where(
+    client: Client, member: Membership, tmp_path: Path
+) -> None:
+    row = two_versions(member)
+    lora = own_weights(member.team, tmp_path / "lora", {"l.gguf": b"GGUF"}, base=row.weights)
+    lora.licence = Licence.objects.create(slug="lora-terms", name="LoRA terms", commercial_use=None)
+    lora.save()
+    _, key = keys.issue(member.team, name="k")
+    refused = send(client, key, "PATCH", f"deployments/{row.pk}", {"adapters": [str(lora.pk)]})
+    problem = refused.json()
+    assert (refused.status_code, problem["code"], problem["licence"]) == (403, "licence_not_agreed", "lora-terms")
+    agree_at = problem["agree_at"][problem["agree_at"].index("/licences/agree/") :]
+    shown = [one for one in client.get(agree_at).context["licences"] if one.asks]
+    assert [one.terms.licence for one in shown] == ["lora-terms"]
+    wish = WISH | {"adapters": [str(lora.pk)], "name": "other"}
+    assert send(client, key, "POST", "deployments", wish).json()["licence"] == "lora-terms"
+    client.post(agree_at, {"agree": shown[0].key})
+    accepted = send(client, key, "PATCH", f"deployments/{row.pk}", {"adapters": [str(lora.pk)]})
+    assert (accepted.status_code, accepted.json()["status"]) == (200, "updating")
 
 
 def test_the_agree_page_takes_what_it_shows(client: Client, member: Membership) -> None:
@@ -274,6 +334,24 @@ def test_a_sleeper_whose_licence_was_denied_since_is_not_woken(gateway: Gateway)
     Deployment.objects.update(status="asleep")
     agreements.set_rules(gateway.team, {("apache-2-0", "internal"): "deny"}, actor="a")
     assert call(gateway, f"{gateway.team.slug}/mine").json()["error"]["code"] == "licence_denied"
+    row.refresh_from_db()
+    assert row.status == "asleep"
+    assert not Reservation.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_asks_for_the_licences_of_the_adapters_that_run(gateway: Gateway, tmp_path: Path) -> None:
+    model, hardware = smollm2()
+    row = operations.deploy(gateway.team, model=model, hardware=hardware, name="mine", actor="a")
+    lora = own_weights(gateway.team, tmp_path / "lora", {"l.gguf": b"GGUF"}, base=row.weights)
+    lora.licence = Licence.objects.create(slug="lora-terms", name="LoRA terms", commercial_use=None)
+    lora.save()
+    assert row.version
+    row.version.adapters.create(weights=lora)
+    Deployment.objects.update(status="asleep")
+    error = call(gateway, f"{gateway.team.slug}/mine").json()["error"]
+    assert error["code"] == "licence_not_agreed"
+    assert f"/licences/agree/?model={lora.model.slug}&use=internal" in error["message"]
     row.refresh_from_db()
     assert row.status == "asleep"
     assert not Reservation.objects.exists()

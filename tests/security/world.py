@@ -45,7 +45,7 @@ def team_world(slug: str, folder: Path) -> TeamWorld:
     people = {role: UserFactory(email=f"{role}@{slug}.example.com") for role in Role.values}
     for role, user in people.items():
         Membership.objects.create(team=team, user=user, role=role)
-    key, text = keys.issue(team, name=f"{slug}-key", created_by=people["owner"])
+    key, text = keys.issue(team, name=f"{slug}-key", created_by=people["developer"])
     world = TeamWorld(team, people, text)
     _fill(world, key, folder)
     return world

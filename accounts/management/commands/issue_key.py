@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from accounts import audit, keys
+from accounts import audit, keyring, keys
 from accounts.models import Scope, Team
 
 
@@ -39,5 +39,5 @@ class Command(BaseCommand):
             raise CommandError("--days takes a number from 1 on")
         expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
         row, text = keys.issue(team, name=name, tag=tag, scopes=options["scope"], expires_at=expires_at)
-        audit.record(team, actor="portal", verb="issued a key", subject=row.prefix)
+        audit.record(team, actor="portal", verb="issued a key", subject=row.prefix, after=keyring.described(row))
         self.stdout.write(text)

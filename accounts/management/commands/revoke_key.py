@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from accounts import audit, keys
+from accounts import audit, keyring, keys
 from accounts.models import ApiKey
 
 
@@ -17,5 +17,5 @@ class Command(BaseCommand):
         if key is None:
             raise CommandError(f"No key begins with {options['prefix'][:11]!r}")
         keys.revoke(key)
-        audit.record(key.team, actor="portal", verb="revoked a key", subject=key.prefix)
+        audit.record(key.team, actor="portal", verb="revoked a key", subject=key.prefix, before=keyring.described(key))
         self.stdout.write(f"Revoked {key.name} ({key.prefix}) of team {key.team.slug}")

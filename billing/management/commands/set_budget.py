@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from accounts import audit
 from accounts.models import Team
 from billing import budgets
+from billing.models import Budget
 
 
 class Command(BaseCommand):
@@ -19,8 +20,14 @@ class Command(BaseCommand):
         team = Team.objects.filter(slug=options["team"]).first()
         if team is None:
             raise CommandError(f"No team {options['team']}")
+        rows = Budget.objects.filter(team=team, scope=Budget.Scope.TEAM, period=Budget.Period.MONTHLY)
+        before = rows.values_list("usd", flat=True).first()
         budgets.set_monthly(team, None if options["usd"] == "none" else _amount(options["usd"]))
-        audit.record(team, actor="manage.py", verb="set the budget to", subject=options["usd"])
+        after = rows.values_list("usd", flat=True).first()
+        audit.record(
+            team, actor="manage.py", verb="set the budget to", subject=options["usd"], before={"usd": before},
+            after={"usd": after},
+        )  # fmt: skip
         self.stdout.write(f"{team.slug}: {options['usd']}")
 
 

@@ -18,7 +18,11 @@ class Command(BaseCommand):
         if provider is None:
             known = ", ".join(Provider.objects.order_by("slug").values_list("slug", flat=True))
             raise CommandError(f"No provider {options['provider']}; there are {known}")
+        before = bool(provider.sealed_key)
         provider.sealed_key = sealing.seal(sys.stdin.read().strip())
         provider.save(update_fields=["sealed_key"])
-        audit.record(None, actor="manage.py", verb="set the provider key of", subject=provider.slug)
+        audit.record(
+            None, actor="manage.py", verb="set the provider key of", subject=provider.slug,
+            before={"has a key": before}, after={"has a key": bool(provider.sealed_key)},
+        )  # fmt: skip
         self.stderr.write(f"{provider.name}: {'key set' if provider.sealed_key else 'key removed'}")
