@@ -9,8 +9,8 @@ from accounts.models import ApiKey, Invitation, Membership, Role, Team
 
 
 def change_role(member: Membership, role: str, *, by: Membership, actor: str = "") -> None:
-    """Give the member another role. `actor` is the key that acts for `by`, if one does. Raises NotAllowed, or LastOwner
-    where no owner would be left."""
+    """Give the member another role. The invitations that they made and could make no longer go with the old one.
+    `actor` is the key that acts for `by`, if one does. Raises NotAllowed, or LastOwner where no owner would be left."""
     with transaction.atomic():
         row = _locked(member)
         if not (roles.may_manage(by, row.role) and roles.may_manage(by, role)):
@@ -20,6 +20,7 @@ def change_role(member: Membership, role: str, *, by: Membership, actor: str = "
         _keep_an_owner(row, says=f"{row.user.email} is the only owner: make somebody else an owner first.")
         before, row.role = row.role, role
         row.save(update_fields=["role"])
+        _take_back(row, keep=roles.grantable(row))
         audit.record(
             row.team,
             actor=actor or by.user.email,
@@ -55,11 +56,18 @@ def live_keys_of(member: Membership) -> int:
 def _taken_out(row: Membership, *, actor: str, verb: str, revoke_keys: bool) -> int:
     """The invitations that they made, and nobody has taken yet, go with them."""
     revoked = _live_keys(row).update(revoked_at=timezone.now()) if revoke_keys else 0
-    Invitation.objects.open().filter(team=row.team_id, invited_by=row.user_id).update(revoked_at=timezone.now())
+    _take_back(row, keep=[])
     before = {"role": row.role} | ({"keys revoked": revoked} if revoke_keys else {})
     audit.record(row.team, actor=actor, verb=verb, subject=row.user.email, before=before)
     row.delete()
     return revoked
+
+
+def _take_back(row: Membership, *, keep: list[Role]) -> None:
+    """The member's open invitations, but for those as one of these roles: else a second address of their own would
+    keep what they have lost."""
+    theirs = Invitation.objects.open().filter(team=row.team_id, invited_by=row.user_id)
+    theirs.exclude(role__in=keep).update(revoked_at=timezone.now())
 
 
 def _live_keys(member: Membership) -> models.QuerySet[ApiKey]:

@@ -1,28 +1,36 @@
 """What every request of the site passes: where it came from is known, and a team's second factor is asked for."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from allauth.account.adapter import get_adapter
 from asgiref.sync import iscoroutinefunction
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SuspiciousOperation
+from django.db import DataError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.decorators import sync_and_async_middleware
+from django.views.defaults import bad_request, page_not_found
 from requests import RequestException
 
 from accounts import audit
 from accounts.errors import TwoFactorRequired
 
+# What PostgreSQL's driver says of a NUL, wherever one was given; forms and serializers refuse it before.
+NO_TEXT = "NUL (0x00)"
+
 
 @sync_and_async_middleware
 def access(get_response: Callable[..., Any]) -> Any:
     """The audit trail learns the client's address; who lacks the second factor that a team asks for is led to it;
-    a sign-on provider that is away is said in plain words."""
+    a sign-on provider that is away is said in plain words; nothing has a name that no text can be."""
 
     def refused(error: Exception, request: HttpRequest) -> HttpResponse | None:
         if isinstance(error, RequestException) and request.path.startswith("/accounts/"):
             return render(request, "socialaccount/authentication_error.html", status=502)
+        if isinstance(error, DataError) and NO_TEXT in str(error):
+            return _unreadable(request)
         if not isinstance(error, TwoFactorRequired):
             return None
         if request.headers.get("accept", "").startswith("text/html") or request.method in {"GET", "HEAD"}:
@@ -50,6 +58,16 @@ def access(get_response: Callable[..., Any]) -> Any:
 
     answer.process_exception = lambda request, error: refused(error, request)  # type: ignore[attr-defined]
     return answer
+
+
+def _unreadable(request: HttpRequest) -> HttpResponse:
+    """A NUL is in no name, so what was asked for by one is not there; what was to be stored with one is not taken."""
+    is_read = request.method in {"GET", "HEAD"}
+    if not request.path.startswith("/api/"):
+        return page_not_found(request, Http404()) if is_read else bad_request(request, SuspiciousOperation())
+    status = HTTPStatus.NOT_FOUND if is_read else HTTPStatus.BAD_REQUEST
+    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": "Text holds no NUL (0x00)."}
+    return JsonResponse(body, status=status, content_type="application/problem+json")
 
 
 def address_of(request: HttpRequest) -> str | None:

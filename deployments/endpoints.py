@@ -13,7 +13,7 @@ from accounts.models import Team
 from catalog import offers
 from catalog.licensing import stating
 from catalog.licensing.policy import Terms
-from deployments import loads
+from deployments import engines, loads
 from deployments.lifecycle import SERVING, Status
 from deployments.models import Deployment, Replica, VersionAdapter
 from deployments.tasks import ring
@@ -44,6 +44,7 @@ class Endpoint:
     reason: str
     replicas: tuple["Address", ...]
     context_tokens: int | None
+    reads_media: bool
     is_platform: bool
     expected_start_s: float | None
     hold_s: int | None
@@ -115,6 +116,7 @@ def _endpoint(row: Deployment, replicas: list[Replica]) -> Endpoint:
         reason=row.get_reason_display(),
         replicas=tuple(Address(one.name, one.address, sealing.unseal(one.sealed_key)) for one in ready),
         context_tokens=row.options.get("context_tokens"),
+        reads_media=engines.choose(row.engine).reads_media,
         is_platform=row.team.is_platform,
         expected_start_s=last_start.total_seconds() if last_start else None,
         hold_s=row.hold_s,

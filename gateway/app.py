@@ -16,6 +16,7 @@ from uuid import uuid4
 from django.conf import settings
 
 from accounts import keys
+from accounts.content_policy import DATA_HEADERS
 from billing.errors import DatabaseDown
 from gateway import completions, counting, idempotency, listing, metrics
 from gateway.attempt import Answer
@@ -286,4 +287,4 @@ def _only(method: str, allowed: str) -> None:
 
 
 def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    return [*DATA_HEADERS, *((name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items())]

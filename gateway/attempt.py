@@ -25,7 +25,7 @@ from gateway.errors import WireError, bad_request, budget_spent, store_down, uns
 from gateway.http1 import Response
 from gateway.journal import Entry
 from gateway.limits import Admission
-from gateway.protocols.asked import Asked, check_context, understood
+from gateway.protocols.asked import Asked, check_context, check_media, understood
 from gateway.recorder import Slot
 from gateway.routing import Target, Wait
 from gateway.runtime import LEASE_S, Runtime
@@ -93,6 +93,7 @@ class _Call:
 async def run(asking: Asking, target: Target) -> None:
     """Let the target answer: `asking.answer` has the body or the stream afterwards. Raises WireError if it did not."""
     check_context(asking.asked, target.context_tokens)
+    check_media(asking.asked, reads_media=target.reads_media, name=target.model)
     with understood():
         said = _translation(asking, target)
     call, bound = await _reserve(asking, target, said)

@@ -50,6 +50,7 @@ class Target:
     deployment_id: UUID | None = None
     replica: str = ""
     context_tokens: int | None = None
+    reads_media: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,7 @@ def _hosted_by_platform(route: HostedRoute, endpoint: Endpoint, replica: Address
         deployment_id=endpoint.deployment_id,
         replica=replica.name,
         context_tokens=endpoint.context_tokens,
+        reads_media=endpoint.reads_media,
     )
 
 
@@ -311,6 +313,7 @@ def _own(endpoint: Endpoint, replica: Address) -> Target:
         deployment_id=endpoint.deployment_id,
         replica=replica.name,
         context_tokens=endpoint.context_tokens,
+        reads_media=endpoint.reads_media,
     )
 
 

@@ -13,7 +13,7 @@ from billing import pricing, rating
 from billing.meters import COMPUTE_STARTING, TOKENS_INPUT, TOKENS_OUTPUT
 from catalog.models import Offer, Provider
 from catalog.templatetags.money import usd
-from deployments import endpoints
+from deployments import endpoints, engines
 from deployments.lifecycle import Status
 from deployments.models import Deployment
 from gateway.models import Alias, AliasTarget
@@ -102,7 +102,7 @@ def _deployment(row: Deployment, prices: dict[str, Any]) -> Choice:
         price=f"{usd(awake * 3600)}/h awake" if awake is not None else "",
         why_not=why_not,
         state=row.status,
-        sees_images="image" in row.model.modalities,
+        sees_images="image" in row.model.modalities and engines.choose(row.engine).reads_media,
         start_s=start_s,
         start_usd=f"{starting * Decimal(str(start_s)):f}" if starting is not None and start_s is not None else "",
         awake_usd=f"{awake:f}" if awake is not None else "",

@@ -91,6 +91,7 @@ INSTALLED_APPS = [
     "portal",
 ]
 MIDDLEWARE = [
+    "accounts.content_policy.content_policy",
     "django.middleware.security.SecurityMiddleware",
     "portal.static_files.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -24,6 +24,7 @@ from django.utils.http import http_date
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
+from accounts.content_policy import DATA_HEADERS
 from accounts.drf import ApiKeyAuthentication, HasTeam, TeamSessionAuthentication, team_of
 from accounts.models import Team
 from accounts.problems import status_title
@@ -191,5 +192,6 @@ async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes)
     sized = {} if status == 204 else {"Content-Length": str(len(body))}
     every = {"Tus-Resumable": protocol.VERSION, "Cache-Control": "no-store"} | sized | headers
     raw = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in every.items()]
+    raw += DATA_HEADERS
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

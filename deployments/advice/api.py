@@ -6,13 +6,14 @@ from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework import permissions, serializers
+from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.drf import team_of
+from accounts.drf import HasTeam, team_of
+from accounts.models import ApiKey
 from billing.statements import exact
 from deployments.advice import asking, assumptions, gathering, words
 from deployments.advice.asking import Answer
@@ -32,10 +33,12 @@ HARDWARE_NAMES = {
 }  # fmt: skip
 
 
-class AnyMember(permissions.BasePermission):
-    """Nothing is changed: every role may ask."""
+class AnyMember(HasTeam):
+    """Nothing is changed: every role may ask, and every key that has the scope."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
+        if isinstance(request.auth, ApiKey):
+            return super().has_permission(request, view)
         return team_of(request) is not None
 
 

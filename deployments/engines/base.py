@@ -145,7 +145,8 @@ ALWAYS = ("context_tokens", "slots")
 
 
 class Engine(Protocol):
-    """`name` as offers write it, `label` as people read it; `options` in the order in which a form shows them."""
+    """`name` as offers write it, `label` as people read it; `options` in the order in which a form shows them;
+    `reads_media`: weights that read pictures can do so in it."""
 
     name: str
     label: str
@@ -153,6 +154,7 @@ class Engine(Protocol):
     metrics: Metrics
     most_adapters: int
     scales_adapters: bool
+    reads_media: bool
 
     def missing(self, *, gpus: int) -> str:
         """Why this portal can't run it on hardware with so many GPUs, and what to do; empty if it can."""

@@ -59,6 +59,7 @@ class LlamaCpp:
     options = OPTIONS
     most_adapters = 8
     scales_adapters = True
+    reads_media = False  # what turns a picture into tokens is a file of its own, which is not loaded
     metrics = Metrics(
         running="llamacpp:requests_processing",
         waiting="llamacpp:requests_deferred",

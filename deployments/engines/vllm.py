@@ -89,6 +89,7 @@ class VLLM:
     options = OPTIONS
     most_adapters = 1
     scales_adapters = False
+    reads_media = True
     metrics = Metrics(
         running="vllm:num_requests_running",
         waiting="vllm:num_requests_waiting",

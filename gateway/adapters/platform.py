@@ -28,6 +28,7 @@ class PlatformAdapter(OpenAIAdapter):
         if surface in {MESSAGES, COUNT_TOKENS}:
             return dict(body)
         _only_one_choice(body)
+        _only_functions(body)
         sent = super().native_body(surface, body, max_tokens=max_tokens)
         return _forced(sent, tool) if surface == CHAT and (tool := _forced_tool(body)) else sent
 
@@ -54,6 +55,14 @@ def _only_one_choice(body: dict[str, Any]) -> None:
                 param=name,
                 code="unsupported_value",
             )
+
+
+def _only_functions(body: dict[str, Any]) -> None:
+    """What else providers call a tool, an engine fails on."""
+    for place, tool in enumerate(body.get("tools") or ()):
+        if tool.get("type", "function") != "function":
+            text = "An own deployment takes tools of the type `function` alone."
+            raise bad_request(text, param=f"tools[{place}].type", code="unsupported_value")
 
 
 class ForcedToolSource(OpenAISource):

@@ -54,7 +54,10 @@ def _asked(body: dict[str, Any], *, max_tokens: int | None, stream: bool) -> Ask
         size, extra = size + part_size, extra + part_extra + TOKENS_PER_MESSAGE
     list_of_objects(body, "tools")
     size += size_beside(body, "messages", "system")
-    return Asked(model=model, stream=stream, max_tokens=max_tokens, prompt_bytes=size, extra_tokens=extra)
+    has_media = any(_has_media(message.get("content")) for message in messages)
+    return Asked(
+        model=model, stream=stream, max_tokens=max_tokens, prompt_bytes=size, extra_tokens=extra, has_media=has_media
+    )
 
 
 def _check_system(system: Any) -> tuple[int, int]:
@@ -76,6 +79,15 @@ def _check_content(content: Any, param: str) -> tuple[int, int]:
         block_size, block_extra = _check_block(block, f"{param}.{place}")
         size, extra = size + block_size, extra + block_extra
     return size, extra
+
+
+def _has_media(content: Any) -> bool:
+    """Also in what a tool gave back; a document may be plain text."""
+    return isinstance(content, list) and any(
+        (block["type"] in MEDIA and not _is_text(block.get("source")))
+        or (block["type"] == "tool_result" and _has_media(block.get("content")))
+        for block in content
+    )
 
 
 def _is_text(source: Any) -> bool:

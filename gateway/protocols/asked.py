@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import bad_request
+from gateway.errors import Next, WireError, bad_request
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ BYTES_PER_TOKEN = 4
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What was asked for. `prompt_bytes` bounds the prompt's tokens; `max_tokens` None: the client set no limit.
-    `has_output` is False where nothing is generated (embeddings)."""
+    `has_output` is False where nothing is generated (embeddings); `has_media`: a prompt is not text alone."""
 
     model: str
     stream: bool = False
@@ -58,6 +58,7 @@ class Asked:
     prompt_bytes: int = 0
     extra_tokens: int = 0
     has_output: bool = True
+    has_media: bool = False
 
     @property
     def prompt_tokens(self) -> int:
@@ -215,6 +216,14 @@ def understood() -> Iterator[None]:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         log.warning("a body that could not be understood", exc_info=True)
         raise bad_request("The body has a field of a kind that is not expected there.", code="invalid_type") from error
+
+
+def check_media(asked: Asked, *, reads_media: bool, name: str) -> None:
+    """Refuse pictures, recordings and files where the engine is known to read none: it would fail on them. Behind an
+    alias another target may read them."""
+    if asked.has_media and not reads_media:
+        text = f"{name} reads text alone: its engine takes no pictures, recordings or files."
+        raise WireError(400, text, param="messages", code="unsupported_media", next=Next.ANOTHER_TARGET)
 
 
 def check_context(asked: Asked, context_tokens: int | None) -> None:

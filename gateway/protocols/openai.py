@@ -31,7 +31,8 @@ def check_chat(body: dict[str, Any]) -> Asked:
     model = model_of(body)
     text_bytes, extra = _check_messages(body.get("messages"))
     choices, stream, include_usage = _common(body)
-    list_of_objects(body, "tools")
+    _check_tools(body)
+    _check_format(body.get("response_format"))
     return Asked(
         model=model,
         stream=stream,
@@ -40,6 +41,7 @@ def check_chat(body: dict[str, Any]) -> Asked:
         choices=choices,
         prompt_bytes=text_bytes + size_beside(body, "messages"),
         extra_tokens=extra,
+        has_media=any(map(_has_media, body["messages"])),
     )
 
 
@@ -121,19 +123,65 @@ def _check_messages(messages: Any) -> tuple[int, int]:
         elif content is not None:
             raise bad_request("`content` is a text or a list.", param=f"messages[{index}].content", code="invalid_type")
         if "tool_calls" in message:
-            list_of_objects(message, "tool_calls")
+            _check_calls(message, f"messages[{index}].tool_calls")
         size += size_of({name: value for name, value in message.items() if name not in ("role", "content")})
     return size, extra
+
+
+def _has_media(message: dict[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(part["type"] not in TEXTS for part in content)
+
+
+def _check_tools(body: dict[str, Any]) -> None:
+    """A function has a name; tools of other kinds are their provider's to judge."""
+    for place, tool in enumerate(list_of_objects(body, "tools")):
+        if tool.get("type", "function") == "function":
+            _check_function(tool.get("function"), ("name",), f"tools[{place}].function")
+
+
+def _check_calls(message: dict[str, Any], param: str) -> None:
+    for place, call in enumerate(list_of_objects(message, "tool_calls")):
+        if call.get("type", "function") == "function":
+            _check_function(call.get("function"), ("name", "arguments"), f"{param}[{place}].function")
+
+
+def _check_function(function: Any, names: tuple[str, ...], param: str) -> None:
+    for name in names:
+        if not isinstance(function, dict) or not isinstance(function.get(name), str):
+            raise bad_request(
+                f"A function is an object with a `{name}` that is a text.", param=f"{param}.{name}", code="invalid_type"
+            )
+
+
+def _check_format(wanted: Any) -> None:
+    """An object; with `json_schema`, one that holds a schema as an object."""
+    if wanted is None:
+        return
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("type"), str):
+        text = "`response_format` is an object with a `type`."
+        raise bad_request(text, param="response_format", code="invalid_type")
+    if wanted["type"] != "json_schema":
+        return
+    held = wanted.get("json_schema")
+    if not isinstance(held, dict) or not isinstance(held.get("schema", {}), dict):
+        text = "`json_schema` is an object with a `name` and a `schema` that is an object."
+        raise bad_request(text, param="response_format.json_schema", code="invalid_type")
 
 
 def _check_part(part: Any, param: str) -> tuple[int, int]:
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
         raise bad_request("A part of `content` is an object with a `type`.", param=param, code="invalid_type")
     if part["type"] in TEXTS:
+        if not isinstance(part.get("text", part.get("refusal")), str):
+            raise bad_request("A part of text has a `text`.", param=param, code="invalid_type")
         return bytes_of(part.get("text") or part.get("refusal")), 0
     media = part.get(part["type"])
     if part["type"] == "image_url":
-        only_data_url(media.get("url") if isinstance(media, dict) else media, param)
+        url = media.get("url") if isinstance(media, dict) else media
+        if not isinstance(url, str):
+            raise bad_request("A picture is an `image_url` with a `url`.", param=param, code="invalid_type")
+        only_data_url(url, param)
     only_own_media({name: value for name, value in part.items() if name != "type"}, param)
     # A picture has a bound of its own; a document or a recording may be as many tokens as it is long.
     return 0, TOKENS_PER_IMAGE if part["type"] == "image_url" else max(TOKENS_PER_IMAGE, size_of(media) // 20)

@@ -58,6 +58,20 @@ def test_an_admin_makes_no_owner_and_unmakes_none(client: Client, owner: Members
     assert owner.team.memberships.filter(role=Role.OWNER).get() == owner
 
 
+def test_a_lesser_role_takes_back_the_invitations_that_it_could_not_make(browser: Client, owner: Membership) -> None:
+    first, second = _other(owner, Role.OWNER), _other(owner, Role.OWNER)
+    for member in (first, second):
+        theirs = Client()
+        theirs.force_login(member.user)
+        for role in ("owner", "admin", "viewer"):
+            form = {"email": f"{role}-{member.pk}@example.com", "role": role}
+            assert theirs.post("/team/invitations/", form).status_code == 200
+    browser.post(f"/team/members/{first.pk}/role/", {"role": "admin"})
+    browser.post(f"/team/members/{second.pk}/role/", {"role": "viewer"})
+    still = owner.team.invitations.open().values_list("invited_by", "role")
+    assert set(still) == {(first.user_id, "admin"), (first.user_id, "viewer")}
+
+
 def test_a_member_goes_with_their_keys_if_so_wished(browser: Client, owner: Membership) -> None:
     first, second = _other(owner), _other(owner)
     _, gone = keys.issue(owner.team, name="theirs", created_by=first.user)

@@ -213,6 +213,7 @@ def test_every_bad_key_gets_one_answer(gateway: Gateway, key: str) -> None:
     assert "Incorrect API key" in answer.json()["error"]["message"]
 
 
+TYPE = "invalid_type"
 BAD_BODIES: list[tuple[Any, int, str | None, str | None]] = [
     ("{", 400, None, "invalid_json"),
     ("[]", 400, None, "invalid_json"),
@@ -241,7 +242,30 @@ BAD_BODIES: list[tuple[Any, int, str | None, str | None]] = [
         "messages[0].content[0]",
         "invalid_url",
     ),
-]
+    *(
+        ({"model": "good", "messages": [{"role": "user", "content": [part]}]}, 400, "messages[0].content[0]", TYPE)
+        for part in ({"type": "text"}, {"type": "text", "text": 5}, {"type": "image_url"},
+                     {"type": "image_url", "image_url": {}})
+    ),
+    *(
+        ({"model": "good", "messages": ASK, "tools": [tool]}, 400, "tools[0].function.name", TYPE)
+        for tool in ({"type": "function"}, {"type": "function", "function": "x"}, {"function": {"name": 3}})
+    ),
+    *(
+        ({"model": "good", "messages": ASK, "response_format": wanted}, 400, where, TYPE)
+        for wanted, where in (
+            ("x", "response_format"),
+            ({"type": ["x"]}, "response_format"),
+            ({"type": "json_schema"}, "response_format.json_schema"),
+            ({"type": "json_schema", "json_schema": "x"}, "response_format.json_schema"),
+            ({"type": "json_schema", "json_schema": {"name": "x", "schema": "y"}}, "response_format.json_schema"),
+        )
+    ),
+    (
+        {"model": "good", "messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}, *ASK]},
+        400, "messages[0].tool_calls[0].function.name", TYPE,
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "status", "param", "code"), BAD_BODIES)

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import AuthenticationError, OpenAI
+from openai import AuthenticationError, BadRequestError, OpenAI
 
 from tests.calls import deployed_smollm2, wait_until
 from tests.running import RunningPortal
@@ -15,6 +15,9 @@ from tests.running import RunningPortal
 pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
 
 HOSTED = "smollm2-135m-instruct"
+PICTURE: Any = [
+    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]}
+]
 
 
 @pytest.fixture
@@ -36,6 +39,8 @@ def test_the_sdk_lists_chats_and_streams_on_both_paths(client: OpenAI, running_p
             )
             assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
             assert all(chunk.usage is None for chunk in chunks), "usage is shown only to those who ask for it"
+            with pytest.raises(BadRequestError, match="reads text alone"):
+                client.chat.completions.create(model=model, messages=PICTURE)
 
 
 def test_200_calls_leave_a_ledger_equal_to_what_the_clients_received(

@@ -11,6 +11,7 @@ from accounts.models import Membership, Role
 from billing import budgets
 from catalog.models import Hardware, Model
 from deployments import operations
+from deployments.models import Deployment
 from gateway.models import Alias, AliasTarget
 from playground import prompts
 from playground.models import SentAnswer
@@ -76,6 +77,18 @@ def test_the_page_asks_the_database_a_bounded_number_of_times(
         page = client.get(f"/playground/?prompt={prompt.pk}")
     assert page.context["page"]["prompt"]["system"] == "Be kind."
     assert len(page.content) < 150_000
+
+
+@pytest.mark.usefixtures("starter")
+def test_a_deployment_is_given_pictures_only_where_its_engine_reads_them(client: Client, member: Membership) -> None:
+    Model.objects.filter(slug="smollm2-135m-instruct").update(modalities=["text", "image"])
+    model, hardware = Model.objects.get(slug="smollm2-135m-instruct"), Hardware.objects.get(slug="cpu-small")
+    operations.deploy(member.team, model=model, hardware=hardware, actor="t", name="mine")
+    (mine,) = names(client, f"name={member.team.slug}/mine").values()
+    assert mine["sees_images"] is False
+    Deployment.objects.update(engine="vllm")
+    (mine,) = names(client, f"name={member.team.slug}/mine").values()
+    assert mine["sees_images"] is True
 
 
 def test_an_answer_needs_a_session_and_its_csrf_token() -> None:

@@ -111,8 +111,8 @@ def _is_crowded(row: Deployment, engines: list[Engine], waiting: list[Call]) -> 
     )
     endpoint = Endpoint(
         deployment_id=row.pk, team_id=row.team_id, endpoint_model="x", name="x", model_name="x", model_slug="x",
-        status=row.status, reason="", replicas=taking, context_tokens=None, is_platform=False, expected_start_s=None,
-        hold_s=None, max_replicas=row.max_replicas, target_concurrency=row.target_concurrency,
+        status=row.status, reason="", replicas=taking, context_tokens=None, reads_media=True, is_platform=False,
+        expected_start_s=None, hold_s=None, max_replicas=row.max_replicas, target_concurrency=row.target_concurrency,
     )  # fmt: skip
     calls = {engine.row.name: engine.calls for engine in engines}
     return endpoint.is_crowded(calls, {row.pk: len(waiting)})

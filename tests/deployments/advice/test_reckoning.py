@@ -43,13 +43,40 @@ def test_the_arithmetic_knows_no_django() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("2 B", 2 * 10**9), ("2e9", 2 * 10**9), ("2,000,000", 2 * 10**6), ("1.5k", 1500), (" 350 M ", 350 * 10**6)],
+    [
+        ("2 B", 2 * 10**9),
+        ("2e9", 2 * 10**9),
+        ("2,000,000", 2 * 10**6),
+        ("1.5k", 1500),
+        (" 350 M ", 350 * 10**6),
+        ("1_000", 1000),
+        ("1,200.5", Decimal("1200.5")),
+    ],
 )
 def test_volumes_are_read_as_people_write_them(text: str, number: int) -> None:
     assert amounts.read(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "-1", "two", "2 X", "1e999", "NaN", "Infinity", "9" * 40, "٣"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-1",
+        "two",
+        "2 X",
+        "1e999",
+        "NaN",
+        "Infinity",
+        "9" * 40,
+        "٣",
+        "1,5",
+        "1.000,5",
+        "2,00,000",
+        ",5",
+        "1,",
+        "1__0",
+    ],
+)
 def test_what_is_no_number_is_refused_in_words(text: str) -> None:
     with pytest.raises(ValueError, match="is not a number: write it like"):
         amounts.read(text)
