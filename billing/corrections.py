@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts import audit
-from billing import periods, rating
+from billing import money, periods, rating
 from billing.errors import BadCorrection
 from billing.models import LedgerEntry, Reservation
 from billing.rating import Line
@@ -61,9 +61,8 @@ def correct(
         move(rows)
         if rows:
             difference = rating.add(row.amount for row in rows)
-            audit.record(
-                entry.team, actor=actor, verb="corrected the row", subject=f"{entry.pk} by ${difference:f}: {reason}"
-            )
+            subject = f"{entry.pk} by {money.plain(difference)} USD: {reason}"
+            audit.record(entry.team, actor=actor, verb="corrected the row", subject=subject)
     return rows
 
 
