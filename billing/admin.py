@@ -46,7 +46,7 @@ class _Shown(_Kept):
 
 @admin.register(Price)
 class PriceAdmin(_Shown, ModelAdmin):
-    list_display = ["priced", "meter", "above_tokens", "quoted", "begins", "source", "read_on"]
+    list_display = ["priced", "quoted", "above_tokens", "begins", "read_at"]
     list_filter = ["meter"]
     search_fields = ["sku", "source"]
 
@@ -62,9 +62,9 @@ class PriceAdmin(_Shown, ModelAdmin):
     def begins(self, row: Price) -> str:
         return f"{row.valid_from:%Y-%m-%d %H:%M}"
 
-    @admin.display(description="Read on", ordering="source_date")
-    def read_on(self, row: Price) -> str:
-        return f"{row.source_date:%Y-%m-%d}"
+    @admin.display(description="Source", ordering="source")
+    def read_at(self, row: Price) -> str:
+        return f"{row.source}, {row.source_date}"
 
 
 @admin.register(UnclosedMonth)
