@@ -46,9 +46,25 @@ class _Shown(_Kept):
 
 @admin.register(Price)
 class PriceAdmin(_Shown, ModelAdmin):
-    list_display = ["sku", "meter", "above_tokens", "amount", "valid_from", "source", "source_date"]
+    list_display = ["priced", "quoted", "above_tokens", "begins", "read_at"]
     list_filter = ["meter"]
     search_fields = ["sku", "source"]
+
+    @admin.display(description="SKU", ordering="sku")
+    def priced(self, row: Price) -> str:
+        return row.sku
+
+    @admin.display(description="Price", ordering="amount")
+    def quoted(self, row: Price) -> str:
+        return _quoted(row)
+
+    @admin.display(description="Valid from", ordering="valid_from")
+    def begins(self, row: Price) -> str:
+        return f"{row.valid_from:%Y-%m-%d %H:%M}"
+
+    @admin.display(description="Source", ordering="source")
+    def read_at(self, row: Price) -> str:
+        return f"{row.source}, {row.source_date}"
 
 
 @admin.register(UnclosedMonth)
@@ -127,8 +143,7 @@ class PriceDraftAdmin(ModelAdmin):
 
     @admin.display(description="Quoted")
     def quoted_now(self, row: PriceDraft) -> str:
-        unit = METERS[row.meter]
-        return f"{money.dollars(rating.EXACT.multiply(row.amount, Decimal(unit.per)))} / {unit.quoted}"
+        return _quoted(row)
 
     @admin.display(description="Worked example")
     def example(self, row: PriceDraft) -> str:
@@ -343,3 +358,9 @@ def ask(page: Any, request: HttpRequest, context: dict[str, Any]) -> HttpRespons
 def _reading(request: HttpRequest) -> HttpRequest:
     request.method = "GET"
     return request
+
+
+def _quoted(row: Price | PriceDraft) -> str:
+    """As people quote it: `$1.00 / M input tokens`."""
+    unit = METERS[row.meter]
+    return f"{money.dollars(rating.EXACT.multiply(row.amount, Decimal(unit.per)))} / {unit.quoted}"

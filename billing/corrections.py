@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts import audit
-from billing import periods, rating
+from billing import money, periods, rating
 from billing.errors import BadCorrection
 from billing.models import LedgerEntry, Reservation
 from billing.rating import Line
@@ -64,8 +64,10 @@ def correct(
         if rows:
             difference = rating.add(row.amount for row in rows)
             audit.record(
-                entry.team, actor=actor, verb="corrected the row", subject=f"{entry.pk} by ${difference:f}: {reason}",
-                before={"usd": f"{before:f}"}, after={"usd": f"{rating.add([before, difference]):f}", "reason": reason},
+                entry.team, actor=actor, verb="corrected the row",
+                subject=f"{entry.pk} by {money.plain(difference)} USD: {reason}",
+                before={"usd": money.plain(before)},
+                after={"usd": money.plain(rating.add([before, difference])), "reason": reason},
             )  # fmt: skip
     return rows
 

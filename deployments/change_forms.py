@@ -43,7 +43,7 @@ class ChangeForm(EngineForm):
         help_text="It falls asleep after this long without a call.",
     )
     hold_s = forms.IntegerField(
-        label="Hold calls while it wakes, seconds",
+        label="Hold calls for, seconds",
         required=False,
         min_value=0,
         max_value=LONGEST_HOLD_S,

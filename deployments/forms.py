@@ -44,7 +44,7 @@ class DeployForm(EngineForm):
         initial=120, help_text="A start that takes longer is given up.",
     )  # fmt: skip
     hold_s = forms.IntegerField(
-        label="Hold calls while it wakes, seconds", required=False, min_value=0, max_value=LONGEST_HOLD_S,
+        label="Hold calls for, seconds", required=False, min_value=0, max_value=LONGEST_HOLD_S,
         help_text="A call that waited so long is told to try again. Empty: the portal's default.",
     )  # fmt: skip
 

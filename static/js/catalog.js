@@ -9,6 +9,7 @@
   let chosen = {};
   try { chosen = JSON.parse(sessionStorage.getItem(KEPT)) || {}; } catch { /* none kept */ }
 
+  const cards = () => [...document.querySelectorAll("[data-cards] h3 a")];
   const boxes = () => document.querySelectorAll(".pick input");
   function show() {
     const slugs = Object.keys(chosen);
@@ -39,8 +40,10 @@
     bar.classList.toggle("is-idle", !slugs.length);
   }
 
-  // Before the search's own listener: a tick is no search.
+  // Before the search's own listener: a tick is no search, nor is leaving the field whose words were searched as they
+  // were typed.
   document.addEventListener("change", (event) => {
+    if (event.target.id === "q") event.stopPropagation();
     if (!event.target.closest(".pick")) return;
     event.stopPropagation();
     if (event.target.checked) chosen[event.target.value] = event.target.dataset.name;
@@ -56,11 +59,15 @@
   });
 
   let open = [];
+  let held = false;
   document.addEventListener("htmx:beforeSwap", () => {
+    held = cards().includes(document.activeElement);
     open = [...document.querySelectorAll("#found details[open]")].map((one) => one.id);
   });
   document.addEventListener("htmx:afterSwap", () => {
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    // An answer that came after the first arrow: on to what was found.
+    if (held) cards()[0]?.focus();
     show();
   });
   for (const one of document.querySelectorAll(".more-choices")) one.open = Boolean(one.querySelector(":checked"));
@@ -74,7 +81,7 @@
   document.addEventListener("keydown", (event) => {
     const step = STEPS[event.key];
     if (!step || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    const links = [...document.querySelectorAll("[data-cards] h3 a")];
+    const links = cards();
     if (!links.length) return;
     const at = links.indexOf(document.activeElement);
     if (at < 0) {

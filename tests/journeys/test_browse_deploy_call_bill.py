@@ -30,11 +30,24 @@ def test_a_stranger_deploys_talks_and_takes_the_bill(page: Page, running_portal:
 
 
 def _find_smollm2(page: Page, portal: RunningPortal) -> None:
+    """From the keyboard alone: `/` to the search, arrows to the card, Enter."""
     page.goto(f"{portal.url}/models/")
-    page.get_by_role("searchbox").fill("smollm2")
-    card = page.locator("article.card").get_by_role("link", name=re.compile("SmolLM2", re.I)).first
+    search, cards = page.get_by_role("searchbox"), page.locator("article.card h3 a")
+    page.keyboard.press("/")
+    expect(search).to_be_focused()
+    page.keyboard.type("smollm2")
     expect(page.get_by_text("Claude Opus 4.7")).to_have_count(0)
-    card.click()
+    page.keyboard.press("ArrowDown")
+    expect(cards.first).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(search).to_be_focused()
+    with page.expect_response(re.compile(r"/models/\?.*q=smollm2-"), timeout=10_000):
+        page.keyboard.type("-1")
+        page.keyboard.press("ArrowDown")  # before the answer is there
+    expect(page.locator("#results")).to_contain_text("smollm2-1")
+    expect(cards.first).to_be_focused()
+    expect(cards.first).to_contain_text("SmolLM2")
+    page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("SmolLM2")
 
 
