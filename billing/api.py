@@ -1,11 +1,8 @@
 """/api/v1/usage and /api/v1/statements: the ledger for programs."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-from django.db.models import Sum
-from django.db.models.functions import TruncDate
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
@@ -19,21 +16,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.drf import team_of
-from billing import downloads, periods, scope, usage
+from billing import downloads, periods, rating, scope, usage
 from billing.errors import BadMonth, NoParquet
 from billing.meters import METERS
 from billing.statements import FORMATS, exact
+from billing.usage import Grouped
 
-GROUPS = {
-    "day": "day",
-    "model": "model_name",
-    "deployment": "deployment_name",
-    "key": "api_key_name",
-    "member": "member",
-    "tag": "tag",
-    "path": "path",
-    "meter": None,
-}
+GROUPS = ("day", *usage.COLUMNS)
 
 
 class UsageRowSerializer(serializers.Serializer[Any]):
@@ -70,18 +59,14 @@ class UsageView(APIView):
         group_by = request.query_params.get("group_by", "meter")
         if group_by not in GROUPS:
             raise ValidationError({"group_by": [f"Use one of {', '.join(GROUPS)}."]})
-        found = usage.entries(team, since, until).annotate(day=TruncDate("at", tzinfo=periods.zone_of(team.time_zone)))
-        name = GROUPS[group_by] or "meter"
-        names = [name, "meter"] if name != "meter" else ["meter"]
-        rows = found.order_by(*names).values(*names).annotate(total=Sum("quantity"), cost=Sum("amount"))
-        total = found.aggregate(cost=Sum("amount"))["cost"] or Decimal(0)
+        rows = usage.grouped(team, group=group_by, since=since, until=until)
         return Response(
             {
                 "since": since.isoformat(),
                 "until": until.isoformat(),
                 "group_by": group_by,
-                "total_cost": exact(total),
-                "results": [_usage_row(row, name) for row in rows],
+                "total_cost": exact(rating.add(row.cost for row in rows)),
+                "results": [_usage_row(row) for row in rows],
             }
         )
 
@@ -150,13 +135,13 @@ def _within_reason(name: str, moment: datetime) -> datetime:
     return moment
 
 
-def _usage_row(row: dict[str, Any], name: str) -> dict[str, str]:
-    meter = METERS.get(row["meter"])
+def _usage_row(row: Grouped) -> dict[str, str]:
+    meter = METERS.get(row.meter)
     return {
-        "group": str(row[name]),
-        "meter": row["meter"],
-        "quantity": exact(row["total"]),
+        "group": row.value,
+        "meter": row.meter,
+        "quantity": exact(row.quantity),
         "unit": meter.unit if meter else "",
-        "cost": exact(row["cost"]),
+        "cost": exact(row.cost),
         "currency": "USD",
     }

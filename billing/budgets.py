@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import CharField, F, Func, Q, Value
 from django.utils import timezone
 
 from accounts.models import Team
@@ -67,13 +67,8 @@ class Ask:
     soon: Decimal = Decimal(0)
 
 
-def may_spend(ask: Ask, *, now: datetime) -> bool:
-    """Whether the hard budgets of the team and of this deployment leave room for that."""
-    return not refused([ask], now=now)
-
-
 def refused(asks: Iterable[Ask], *, now: datetime) -> dict[Ask, Standing]:
-    """Those that a hard budget leaves no room for, with that budget; in three queries whatever their number."""
+    """Those that a hard budget leaves no room for, with that budget; in two queries whatever their number."""
     asked = list(asks)
     scopes = Q(scope=Budget.Scope.TEAM) | Q(
         scope=Budget.Scope.DEPLOYMENT, subject__in={ask.deployment_name for ask in asked}
@@ -164,18 +159,12 @@ def _has_room(standing: Standing, soon: Decimal) -> bool:
 
 
 def _standings(rows: Iterable[Budget], now: datetime) -> list[Standing]:
-    """Each with its counter, in three queries whatever their number."""
+    """Each with its counter, in two queries whatever their number."""
     found = list(rows)
     spans = {row.pk: period_of(row, now=now) for row in found}
     names = {span[0] for span in spans.values()}
     teams = {row.team_id for row in found}
-    counters = {
-        (one.team_id, one.scope, one.subject, one.period): (one.settled, one.held)
-        for one in Counter.objects.filter(team__in=teams, period__in=names)
-    }
-    months = [name for name in names if not name.startswith("budget")]
-    for spend in Spend.objects.filter(team__in=teams, month__in=months):
-        counters[spend.team_id, Budget.Scope.TEAM.value, "", spend.month.isoformat()] = (spend.settled, spend.held)
+    counters = _counters(teams, names) if found else {}
     standings = []
     for row in found:
         period, begins, ends = spans[row.pk]
@@ -184,3 +173,21 @@ def _standings(rows: Iterable[Budget], now: datetime) -> list[Standing]:
         credit = Decimal(0) if row.credit_until and row.credit_until <= now else row.credit_usd
         standings.append(Standing(row, settled, held, credit, period, begins, ends))
     return standings
+
+
+# A month as counters name it.
+_DAY = Func(F("month"), Value("YYYY-MM-DD"), function="to_char", output_field=CharField())
+
+
+def _counters(teams: set[UUID], periods_named: set[str]) -> dict[tuple[UUID, str, str, str], tuple[Decimal, Decimal]]:
+    """(team, scope, subject, period) -> what is settled and held; a team's own months have a table of their own."""
+    columns = ("team_id", "counted", "about", "named", "settled", "held")
+    months = [name for name in periods_named if not name.startswith("budget")]
+    own = Spend.objects.filter(team__in=teams, month__in=months).annotate(
+        counted=Value(Budget.Scope.TEAM.value), about=Value(""), named=_DAY
+    )
+    others = Counter.objects.filter(team__in=teams, period__in=periods_named).annotate(
+        counted=F("scope"), about=F("subject"), named=F("period")
+    )
+    rows = others.order_by().values_list(*columns).union(own.order_by().values_list(*columns), all=True)
+    return {(team, scope, subject, period): (settled, held) for team, scope, subject, period, settled, held in rows}

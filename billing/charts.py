@@ -3,14 +3,14 @@
 The figure has no colours: each trace names one of the page's (static/css/costs.css), which follow light and dark.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
 from billing.costs import APART, LATE, USAGE, Bucket, Reading, Series
-from billing.questions import Question, written
+from billing.questions import Question, Thing, other_than, written
 from billing.rating import add
 
 SHOWN = 9
@@ -59,9 +59,13 @@ def legend(reading: Reading, *, names: dict[str, str]) -> list[Legend]:
 def figure(reading: Reading, entries: Sequence[Legend]) -> dict[str, Any]:
     """Stacked bars over the buckets of the question, without what came late. `customdata` is the exact USD of each."""
     buckets = [bucket for bucket in reading.buckets if bucket.at != LATE]
-    shown = [([entry.series], entry.name, entry.color, entry.query) for entry in entries if entry.alone]
+    shown: list[tuple[list[Series], str, str, Mapping[str, str | list[str]]]] = [
+        ([entry.series], entry.name, entry.color, entry.query) for entry in entries if entry.alone
+    ]
     if others := [entry.series for entry in entries if not entry.alone]:
-        shown.append((others, f"{len(others)} others", "other", {"kind": USAGE}))
+        usage = [entry for entry in entries if entry.alone and entry.series.kind == USAGE]
+        named = [Thing(entry.series.path, entry.series.value) for entry in usage]
+        shown.append((others, f"{len(others)} others", "other", {"kind": USAGE, **other_than(named)}))
     drawn = go.Figure(
         data=[_bar(one, len(buckets), name=name, color=color, query=query) for one, name, color, query in shown],
         layout=LAYOUT
@@ -74,7 +78,7 @@ def figure(reading: Reading, entries: Sequence[Legend]) -> dict[str, Any]:
     return figured
 
 
-def _bar(series: Sequence[Series], many: int, *, name: str, color: str, query: dict[str, str]) -> go.Bar:
+def _bar(series: Sequence[Series], many: int, *, name: str, color: str, query: Mapping[str, str | list[str]]) -> go.Bar:
     sums = [add(one.by_bucket[n] for one in series if n in one.by_bucket) for n in range(1, many + 1)]
     return go.Bar(
         name=name,

@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.models import Team
 from billing import meters, periods, rating, scope, sources
 from billing.forecasting import DayCost
 from billing.models import LedgerEntry
-from billing.questions import Question
+from billing.questions import Question, Thing
 from billing.scope import Scope
 from billing.sources import Asked, Grid, Mark, Part
 from billing.spending import COLUMNS, Split
@@ -268,8 +270,8 @@ def history(standing: Standing, first: date, last: date) -> dict[str, dict[date,
     return found
 
 
-def rows(standing: Standing, number: int | None) -> QuerySet[LedgerEntry]:
-    """The ledger's rows behind a bucket; None: behind all of them."""
+def rows(standing: Standing, number: int | None, *, but: Sequence[Thing] = ()) -> QuerySet[LedgerEntry]:
+    """The ledger's rows behind a bucket; None: behind all of them. `but`: without these of what it is split by."""
     found = LedgerEntry.objects.none()
     for one in standing.scopes:
         found |= _within(one.entries, standing, one.zone, number)
@@ -277,7 +279,16 @@ def rows(standing: Standing, number: int | None) -> QuerySet[LedgerEntry]:
         entries = LedgerEntry.objects.filter(team__in=standing.teams)
         entries = entries.filter(at__gte=standing.question.begins, at__lt=standing.question.ends)
         found = _within(entries, standing, standing.question.zone, number)
-    return found.filter(**standing.asked.filters)
+    found = found.filter(**standing.asked.filters)
+    return found.exclude(reduce(or_, (_is(standing, thing) for thing in but))) if but else found
+
+
+def _is(standing: Standing, thing: Thing) -> Q:
+    """The rows of one colour of the chart."""
+    split, value = standing.question.split, thing.value
+    if split != "team":
+        return Q(path=thing.path, **{COLUMNS[split]: value})
+    return Q(path=thing.path, team__in=[team.pk for team in standing.teams if team.slug == value])
 
 
 def _within(entries: QuerySet[LedgerEntry], standing: Standing, zone: str, number: int | None) -> QuerySet[LedgerEntry]:

@@ -10,11 +10,10 @@ late for that invoice is covered with this month, by the grants of its own time.
 Until then credits widen the team's monthly budget: by what the month has used of them so far and by what is left.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
 
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
@@ -22,13 +21,12 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Team
-from billing import periods, rating
+from billing import covering, periods, rating, refunds
+from billing.covering import NOTHING
 from billing.errors import BadCorrection
 from billing.meters import CREDIT
 from billing.models import Budget, CreditGrant, Invoice, LedgerEntry
-
-NEVER, EVER = datetime.max.replace(tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC)
-_NOTHING = Decimal(0)
+from billing.refunds import Back
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +66,9 @@ def grant(
 
 
 def apply(team: Team, month: periods.Month, *, now: datetime | None = None) -> list[LedgerEntry]:
-    """Write what the month uses of the team's credits; safe to repeat: what stands there already counts. The month
-    must be over, and those before it must have been done. Raises BadCorrection while it runs."""
+    """Write what the month uses of the team's credits, and what its refunds give back of them; safe to repeat: what
+    stands there already counts. The month must be over, and those before it must have been done. Raises BadCorrection
+    while it runs."""
     if (now or timezone.now()) < month.ends:
         raise BadCorrection(f"{month} is not over: its credits are used when it is closed.")
     with transaction.atomic():
@@ -78,49 +77,57 @@ def apply(team: Team, month: periods.Month, *, now: datetime | None = None) -> l
         begins = last.ends if last else month.begins
         ledger = LedgerEntry.objects.filter(team=team)
         late = ledger.filter(at__lt=begins, pk__gt=last.upto) if last else ledger.none()
-        done = _used_by_grant(ledger.filter(at__gte=begins, at__lt=month.ends))
+        backs = refunds.due(team, begins=begins, ends=month.ends)
+        given = LedgerEntry.objects.bulk_create(_row_back(back, month) for back in backs)
+        done = _used_by_grant(ledger.filter(at__gte=begins, at__lt=month.ends, corrects=None))
         rows = [
             _row(use.grant, month, missing)
-            for use in _uses(team, begins, month.ends, month=month, late=late)
-            if (missing := _less(use.usd, done.get(use.grant.pk, _NOTHING))) > 0
+            for use in _uses(team, begins, month.ends, month=month, late=late, backs=())
+            if (missing := covering.less(use.usd, done.get(use.grant.pk, NOTHING))) > 0
         ]
-        return LedgerEntry.objects.bulk_create(rows)
+        return [*given, *LedgerEntry.objects.bulk_create(rows)]
 
 
 def used_in(team: Team, month: periods.Month, *, until: datetime | None = None) -> list[Use]:
-    """How the month's costs (those that began before `until`) are covered, given what other months have used."""
-    ends = min(until or month.ends, month.ends)
-    return _uses(team, _begins(team, month), ends, month=month, late=LedgerEntry.objects.none())
+    """How the month's costs (those that began before `until`) are covered, given what other months have used and what
+    refunds give back."""
+    begins, ends = _begins(team, month), min(until or month.ends, month.ends)
+    backs = refunds.due(team, begins=begins, ends=ends)
+    return _uses(team, begins, ends, month=month, late=LedgerEntry.objects.none(), backs=backs)
 
 
 def _uses(
-    team: Team, begins: datetime, ends: datetime, *, month: periods.Month, late: QuerySet[LedgerEntry]
-) -> list[Use]:
-    """Of the costs of [begins, ends), and of the `late` rows before."""
+    team: Team, begins: datetime, ends: datetime, *, month: periods.Month, late: QuerySet[LedgerEntry],
+    backs: Sequence[Back],
+) -> list[Use]:  # fmt: skip
+    """Of the costs of [begins, ends), and of the `late` rows before. `backs`: given back and not in the ledger yet."""
     grants = [grant for grant in _grants(team) if grant.starts_at < ends]
     if not grants:
         return []
-    others = LedgerEntry.objects.filter(team=team).exclude(at__gte=begins, at__lt=month.ends)
-    taken = _used_by_grant(others)
-    left = {grant.pk: _less(grant.usd, taken.get(grant.pk, _NOTHING)) for grant in grants}
-    used: dict[int, Decimal] = {}
+    whole = LedgerEntry.objects.filter(team=team, at__gte=begins, at__lt=month.ends)
+    taken = _used_by_grant(LedgerEntry.objects.filter(team=team).exclude(at__gte=begins, at__lt=month.ends))
+    back = _together(refunds.by_grant(backs), _given_back(whole))
+    left = {
+        grant.pk: rating.add([covering.less(grant.usd, taken.get(grant.pk, NOTHING)), back.get(grant.pk, NOTHING)])
+        for grant in grants
+    }
     own = LedgerEntry.objects.filter(team=team, at__gte=begins, at__lt=ends)
-    payable = max(rating.add([_cost(late), _cost(own)]), _NOTHING)
-    for begin, rows in [*_by_stretch(late, grants, EVER, begins), *_by_stretch(own, grants, begins, ends)]:
-        cost = min(max(_cost(rows), _NOTHING), payable)
-        for grant in grants:
-            take = min(cost, left[grant.pk])
-            if take <= 0 or not grant.starts_at <= begin < _expiry(grant):
-                continue
-            left[grant.pk], cost, payable = (_less(each, take) for each in (left[grant.pk], cost, payable))
-            used[grant.pk] = rating.add([used.get(grant.pk, _NOTHING), take])
+    payable = max(rating.add([covering.cost(late), covering.cost(own), *back.values()]), NOTHING)
+    earlier = own.filter(kind=LedgerEntry.Kind.CORRECTION, corrects__at__lt=begins)
+    if earlier.exists():  # what a refund takes from an earlier month leaves this one's own costs as they are
+        own = own.exclude(corrects__in=refunds.refunded(earlier).values("corrects"))
+    stretches = [
+        *covering.stretches(late, grants, covering.EVER, begins),
+        *covering.stretches(own, grants, begins, ends),
+    ]
+    used = covering.cover(stretches, grants, left=left, payable=payable)
     return [Use(grant, used[grant.pk]) for grant in grants if grant.pk in used]
 
 
 def balances(team: Team) -> list[Balance]:
     """All grants of the team, the one that expires first before the others."""
     taken = _used_by_grant(LedgerEntry.objects.filter(team=team))
-    return [Balance(row, _less(row.usd, taken.get(row.pk, _NOTHING))) for row in _grants(team)]
+    return [Balance(row, covering.less(row.usd, taken.get(row.pk, NOTHING))) for row in _grants(team)]
 
 
 def refresh_all(*, now: datetime) -> None:
@@ -133,10 +140,12 @@ def refresh(team: Team, *, now: datetime) -> None:
     """Write onto the team's monthly budget what credits allow on top, and until when that holds without a look."""
     month = periods.month_at(now, team.time_zone)
     used = {use.grant.pk: use.usd for use in used_in(team, month, until=now)}
-    usable = [one for one in balances(team) if one.grant.starts_at <= now < _expiry(one.grant)]
-    open_ = [_less(one.left, used.get(one.grant.pk, _NOTHING)) for one in usable]
-    credit = rating.add([*used.values(), *(max(left, _NOTHING) for left in open_)])
-    expiries = [_expiry(one.grant) for one in usable if one.left > 0]
+    back = refunds.by_grant(refunds.due(team, begins=_begins(team, month), ends=now))
+    usable = [one for one in balances(team) if one.grant.starts_at <= now < covering.expiry(one.grant)]
+    lefts = {one.grant: rating.add([one.left, back.get(one.grant.pk, NOTHING)]) for one in usable}
+    open_ = [covering.less(left, used.get(grant.pk, NOTHING)) for grant, left in lefts.items()]
+    credit = rating.add([*used.values(), *(max(left, NOTHING) for left in open_)])
+    expiries = [covering.expiry(grant) for grant, left in lefts.items() if left > 0]
     until = min([month.ends, *expiries]) if credit else None
     rows = Budget.objects.filter(team=team, scope=Budget.Scope.TEAM, period=Budget.Period.MONTHLY)
     rows.exclude(credit_usd=credit, credit_until=until).update(credit_usd=credit, credit_until=until)
@@ -148,31 +157,16 @@ def _begins(team: Team, month: periods.Month) -> datetime:
 
 
 def _grants(team: Team) -> list[CreditGrant]:
-    rows = CreditGrant.objects.filter(team=team)
-    return sorted(rows, key=lambda row: (_expiry(row), row.starts_at, row.pk))
+    return covering.in_order(CreditGrant.objects.filter(team=team))
 
 
-def _expiry(grant: CreditGrant) -> datetime:
-    return grant.expires_at or NEVER
+def _given_back(rows: QuerySet[LedgerEntry]) -> dict[int, Decimal]:
+    found = _used_by_grant(rows.filter(corrects__isnull=False))
+    return {pk: used.copy_negate() for pk, used in found.items()}
 
 
-def _by_stretch(
-    rows: QuerySet[LedgerEntry], grants: Iterable[CreditGrant], begins: datetime, ends: datetime
-) -> Iterator[tuple[datetime, QuerySet[LedgerEntry]]]:
-    """The rows of [begins, ends) cut wherever a grant starts or expires, each stretch with its beginning."""
-    turns = {moment for grant in grants for moment in (grant.starts_at, _expiry(grant)) if begins < moment < ends}
-    for begin, end in pairwise([begins, *sorted(turns), ends]):
-        yield begin, rows.filter(at__gte=begin, at__lt=end)
-
-
-def _less(amount: Decimal, taken: Decimal) -> Decimal:
-    """Their exact difference: Python's own context would round at 28 digits."""
-    return rating.EXACT.subtract(amount, taken)
-
-
-def _cost(rows: QuerySet[LedgerEntry]) -> Decimal:
-    """What these rows come to before credits; less than nothing where corrections make it so."""
-    return rows.exclude(kind=LedgerEntry.Kind.CREDIT).aggregate(cost=Sum("amount"))["cost"] or _NOTHING
+def _together(one: dict[int, Decimal], other: dict[int, Decimal]) -> dict[int, Decimal]:
+    return {pk: rating.add([one.get(pk, NOTHING), other.get(pk, NOTHING)]) for pk in {*one, *other}}
 
 
 def _used_by_grant(rows: object) -> dict[int, Decimal]:
@@ -195,4 +189,23 @@ def _row(grant: CreditGrant, month: periods.Month, usd: Decimal) -> LedgerEntry:
         amount=usd.copy_negate(),
         reason=f"Credit {grant.name}"[:200],
         credit=grant,
+    )
+
+
+def _row_back(back: Back, month: periods.Month) -> LedgerEntry:
+    use = back.use
+    return LedgerEntry(
+        team_id=use.team_id,
+        kind=LedgerEntry.Kind.CREDIT,
+        at=month.ends - timedelta(microseconds=1),
+        sku=CREDIT.name,
+        source=use.source,
+        model_name=use.model_name,
+        meter=CREDIT.name,
+        quantity=Decimal(1),
+        unit_price=back.usd,
+        amount=back.usd,
+        reason=f"Given back of {use.source}: what it had covered in {use.at:%Y-%m} was refunded"[:200],
+        corrects=use,
+        credit=use.credit,
     )

@@ -1,9 +1,10 @@
 """A month as FOCUS 1.2, the FinOps Foundation's open format for cost and usage.
 
 One row per day (of the team's time zone, its bounds in UTC), sku, meter, price, model, deployment, key, member
-and tag. A credit and a correction are rows of their own, without quantities: a correction's "price" may be negative,
-which FOCUS has no room for. ChargeClass is "Correction" where what it corrects stood on an earlier invoice. InvoiceId
-is empty until the month is closed. Numbers are decimals with a point and never an exponent; what is absent is empty.
+and tag. A credit, what is given back of one (an Adjustment, too) and a correction are rows of their own, without
+quantities: a correction's "price" may be negative, which FOCUS has no room for. ChargeClass is "Correction" where what
+it corrects stood on an earlier invoice. InvoiceId is empty until the month is closed. Numbers are decimals with a point
+and never an exponent; what is absent is empty.
 
 What is claimed: CRITERIA. A deployment is a resource; the price list is the price book's; team discounts are the
 negotiated prices.
@@ -41,7 +42,10 @@ CELLS = {
     "PublisherName": "{issuer}",
     "ChargePeriodStart": "d.begins",
     "ChargePeriodEnd": "d.ends",
-    "ChargeCategory": "CASE g.kind WHEN 'usage' THEN 'Usage' WHEN 'credit' THEN 'Credit' ELSE 'Adjustment' END",
+    "ChargeCategory": (
+        "CASE WHEN g.kind = 'usage' THEN 'Usage' WHEN g.kind = 'credit' AND g.amount < 0 THEN 'Credit' "
+        "ELSE 'Adjustment' END"
+    ),
     "ChargeClass": "CASE WHEN g.corrects_billed THEN 'Correction' END",
     "ChargeDescription": "{description}",
     "ChargeFrequency": f"CASE WHEN {_USAGE} THEN 'Usage-Based' ELSE 'One-Time' END",
@@ -148,9 +152,9 @@ def _groups(scope: Scope, days: list[Day]) -> sql.Composable:
     )
 
 
-# What a correction corrects: a ledger row, or all of an event.
+# What a correction corrects, or is given back of: a ledger row, or all of an event.
 _CORRECTED = """
-LEFT JOIN billing_ledgerentry c ON e.kind = 'correction' AND c.id = e.corrects_id
+LEFT JOIN billing_ledgerentry c ON c.id = e.corrects_id
 LEFT JOIN billing_usageevent v ON e.kind = 'correction' AND v.id = e.event_id
 """
 
@@ -158,7 +162,7 @@ LEFT JOIN billing_usageevent v ON e.kind = 'correction' AND v.id = e.event_id
 def _corrects_billed(scope: Scope) -> sql.Composable:
     """Whether it stands on an invoice of an earlier month: nothing that happens later changes that."""
     return sql.SQL(
-        "e.kind = 'correction' AND EXISTS (SELECT FROM billing_invoice i WHERE i.team_id = {team}"
+        "e.kind <> 'usage' AND EXISTS (SELECT FROM billing_invoice i WHERE i.team_id = {team}"
         " AND i.month < {month} AND coalesce(c.at, v.started_at) < i.ends AND coalesce(c.id, 0) <= i.upto)"
     ).format(team=sql.Literal(scope.team_id), month=sql.Literal(scope.month.first))
 

@@ -1,7 +1,7 @@
 """What the costs page is asked. All of it stands in the URL, so that a page can be sent to somebody else."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -114,6 +114,34 @@ class Question:
 def written(value: str) -> str:
     """A filter's value as it stands in the URL; what people call `(none)` themselves has one more pair of brackets."""
     return f"({value})" if _LIKE_NONE.fullmatch(value) else value or NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """What one colour of the chart is: a value of what the question is split by, on one path."""
+
+    path: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.path}/{written(self.value)}"
+
+
+OTHER_THAN = "not"
+MOST_NAMED = 20
+
+
+def other_than(named: Sequence[Thing]) -> dict[str, list[str]]:
+    """In a URL: what is none of these. They stand there by name, so that the URL means the same tomorrow."""
+    return {OTHER_THAN: [str(one) for one in named]}
+
+
+def named_in(texts: Sequence[str]) -> list[Thing]:
+    """What `other_than` wrote. Raises BadRange for what it can't have written."""
+    found = [Thing(path, _value(text)) for path, slash, text in (one.partition("/") for one in texts) if slash]
+    if len(found) != len(texts) or len(found) > MOST_NAMED:
+        raise BadRange(f"Name at most {MOST_NAMED} that are left out, each with its path: hosted/NAME.")
+    return found
 
 
 def read(given: Mapping[str, str], *, zone: str, now: datetime) -> Question:

@@ -28,7 +28,9 @@ BATCH = 400_000
 PATIENCE_S = 3.0
 STANDS_AFTER = timedelta(minutes=1)
 _ONE_AT_A_TIME = 0x726F6C6C
-NAMES = ("path", "kind", "model_name", "deployment_name", "api_key_name", "member", "tag", "meter", "unit_price")
+NAMES = (
+    "path", "kind", "sku", "model_name", "deployment_name", "api_key_name", "member", "tag", "meter", "unit_price",
+)  # fmt: skip
 # A name that days are also summed by alone -> its split.
 SPLITS = {
     "model_name": "model",
@@ -37,6 +39,8 @@ SPLITS = {
     "member": "member",
     "tag": "tag",
 }
+# A name that days know only beside another one: what a model was sold as.
+WITHIN = {"sku": "model_name"}
 ALL = "all"
 NUMBERS = """e.quantity, e.amount, e.calls,
 CASE WHEN e.kind = 'usage' AND e.meter NOT LIKE 'compute.%%' THEN 1 ELSE 0 END AS uses,
@@ -48,10 +52,15 @@ _SUMMED = (
     "sum(saved) AS saved, sum(entries)::bigint AS entries"
 )
 _ADDED = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in _SUMS.split(", "))
-_ONLY = ", ".join(
-    f"CASE WHEN s.split IN ('', '{SPLITS[name]}') THEN {name} ELSE '' END AS {name}" if name in SPLITS else name
-    for name in NAMES
-)
+
+
+def _kept(name: str) -> str:
+    """The name where the split tells it apart, else empty."""
+    split = SPLITS.get(WITHIN.get(name, name))
+    return f"CASE WHEN s.split IN ('', '{split}') THEN {name} ELSE '' END AS {name}" if split else name
+
+
+_ONLY = ", ".join(_kept(name) for name in NAMES)
 _SPLIT_VALUES = ", ".join(f"('{split}')" for split in ("", ALL, *SPLITS.values()))
 _DIGEST = f"sha256(convert_to(ROW(team_id, split, {_LISTED})::text, 'UTF8'))"
 

@@ -30,6 +30,8 @@ COLUMNS = (
     "source", "meter", "quantity", "unit", "unit_price", "cost", "currency", "quality", "reason",
 )  # fmt: skip
 
+_Fields = dict[str, str | list[str]]
+
 
 @require_safe
 @costs_question
@@ -49,9 +51,9 @@ def rows_page(request: CostsRequest) -> HttpResponse:
         "many": summed["many"],
         "zone": periods.zone_of(request.question.zone),
         "filters": _filters(request),
-        "csv": f"?{urlencode(given)}",
-        "first": f"?{urlencode(given)}" if request.GET.get("after") else "",
-        "next": f"?{urlencode(given | {'after': f'{more.at.isoformat()}~{more.pk}'})}" if more else "",
+        "csv": _url(given),
+        "first": _url(given) if request.GET.get("after") else "",
+        "next": _url(given | {"after": f"{more.at.isoformat()}~{more.pk}"}) if more else "",
         "hours": _hours(request, bucket),
         "teams": request.teams,
     }
@@ -89,7 +91,8 @@ def _asked(request: CostsRequest, standing: Standing) -> tuple[Bucket | None, Qu
     number = next((place for place, bucket in enumerate(buckets) if bucket.at == at), None)
     if (at and number is None) or (kind and kind not in KINDS):
         raise Http404("no such bar")
-    found = costs.rows(standing, number).order_by("at", "pk")
+    but = questions.named_in(request.GET.getlist(questions.OTHER_THAN))
+    found = costs.rows(standing, number, but=but).order_by("at", "pk")
     return (None if number is None else buckets[number]), found.filter(kind=kind) if kind else found
 
 
@@ -107,17 +110,31 @@ def _after(found: QuerySet[LedgerEntry], text: str) -> QuerySet[LedgerEntry]:
     return found.filter(Q(at__gt=at) | Q(at=at, pk__gt=int(number)))
 
 
-def _fields(request: CostsRequest) -> dict[str, str]:
-    extra = {name: request.GET[name] for name in ("at", "kind") if request.GET.get(name)}
+def _fields(request: CostsRequest) -> _Fields:
+    extra: _Fields = {name: request.GET[name] for name in ("at", "kind") if request.GET.get(name)}
+    if others := request.GET.getlist(questions.OTHER_THAN):
+        extra[questions.OTHER_THAN] = others
     return request.question.fields() | extra
+
+
+def _url(fields: _Fields) -> str:
+    return f"?{urlencode(fields, doseq=True)}"
 
 
 def _filters(request: CostsRequest) -> list[tuple[str, str, str]]:
     """Each filter, and the URL without it."""
-    found = []
-    for name, value in request.question.where.given().items():
-        rest = {key: text for key, text in _fields(request).items() if key != name}
-        found.append((questions.SPLITS[name], request.question.named(name, value), f"?{urlencode(rest)}"))  # type: ignore[index]
+    asked, question = _fields(request), request.question
+
+    def without(name: str) -> str:
+        return _url({key: value for key, value in asked.items() if key != name})
+
+    found = [
+        (questions.SPLITS[name], question.named(name, value), without(name))  # type: ignore[index]
+        for name, value in question.where.given().items()
+    ]
+    if left_out := questions.named_in(request.GET.getlist(questions.OTHER_THAN)):
+        names = dict.fromkeys(question.named(question.split, thing.value) for thing in left_out)
+        found.append((f"{question.split_label} other than", ", ".join(names), without(questions.OTHER_THAN)))
     return found
 
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Min
+from django.db.models import Min, OuterRef, Subquery
 from psycopg import sql
 
 from billing import copying, periods, rollups
-from billing.models import LedgerEntry
-from billing.rollups import ALL, NAMES, SPLITS
+from billing.models import LedgerEntry, RollupMark, RollupZone
+from billing.rollups import ALL, NAMES, SPLITS, WITHIN
 from billing.scope import EMPTY, Scope
 
 QUARTER = timedelta(minutes=15)
@@ -33,7 +33,8 @@ _NUMBERS = sql.SQL(
 class Part:
     """The teams' ledger with `begins` <= at < `ends` (begins None: from the first row) and id <= `upto` (None: all so
     far); and what came late: at < `begins` with an id beyond `late_after` (None: none). Days are those of `zone`.
-    `written` is False for an invoice that is about to be: nobody has noted yet what it leaves to the next one."""
+    `written` is False for an invoice that is about to be: nobody has noted yet what it leaves to the next one. `only`:
+    rows with exactly these values, by column."""
 
     team_ids: tuple[UUID, ...]
     zone: str
@@ -42,6 +43,7 @@ class Part:
     upto: int | None = None
     late_after: int | None = None
     written: bool = True
+    only: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +57,15 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Where the days or hours begin: `starts` as people read them, `lines` for each zone that has its own. `first` is
-    the first day."""
+    the first day. By part: what is asked is numbered as its parts are, from 1."""
 
-    step: Literal["day", "hour", ""]
+    step: Literal["day", "hour", "part", ""]
     starts: tuple[datetime, ...] = ()
     lines: Mapping[str, tuple[datetime, ...]] | None = None
     first: date | None = None
 
 
-NO_GRID = Grid("")
+NO_GRID, BY_PART = Grid(""), Grid("part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ def summed(
     for attempt in range(ATTEMPTS):
         if mark is None or attempt:
             mark = mark_of(asked) if attempt < ATTEMPTS - 1 else LEDGER_ALONE
-        found = [source for part in asked.parts for source in _Reading(part, asked, grid, names, mark).sources()]
+        places = range(1, len(asked.parts) + 1)
+        found = [source for place in places for source in _Reading(place, asked, grid, names, mark).sources()]
         columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
         query = sql.SQL(
             "WITH r AS (SELECT {columns}, sum(quantity), sum(amount), sum({calls})::bigint, sum(saved) "
@@ -142,6 +145,21 @@ def summed(
         if not mark.through or rows[0][0] == mark.turn:
             return [row[1:] for row in rows if row[1] is not None]
     raise AssertionError("unreachable: the last attempt asks the ledger alone")
+
+
+# For a query about rows that have a team: the mark comes along with them.
+WITH_MARK = {
+    "mark_through": Subquery(RollupMark.objects.values("through")[:1]),
+    "mark_turn": Subquery(RollupMark.objects.values("turn")[:1]),
+    "mark_zone": Subquery(RollupZone.objects.filter(team=OuterRef("team")).values("zone")[:1]),
+}
+
+
+def mark_with(team_id: UUID, *, through: int | None, turn: int | None, zone: str | None) -> Mark:
+    """What WITH_MARK has read for a row of the team."""
+    if through is None or turn is None:
+        return LEDGER_ALONE
+    return Mark(through, turn, {team_id: zone} if zone else {})
 
 
 def mark_of(asked: Asked) -> Mark:
@@ -158,9 +176,12 @@ def mark_of(asked: Asked) -> Mark:
 class _Reading:
     """One part's rows, from wherever they are read fastest. Every row comes from exactly one source."""
 
-    def __init__(self, part: Part, asked: Asked, grid: Grid, names: tuple[str, ...], mark: Mark) -> None:
-        self._part, self._grid, self._mark, self._filters = part, grid, mark, asked.filters
-        told_apart = {*names, *asked.filters} & SPLITS.keys()
+    def __init__(self, place: int, asked: Asked, grid: Grid, names: tuple[str, ...], mark: Mark) -> None:
+        part = asked.parts[place - 1]
+        self._part, self._grid, self._mark = part, grid, mark
+        self._number = place if grid.step == "part" else 1
+        self._filters = {**asked.filters, **dict(part.only)}
+        told_apart = {WITHIN.get(name, name) for name in (*names, *self._filters)} & SPLITS.keys()
         own = SPLITS[told_apart.pop()] if len(told_apart) == 1 else "" if told_apart else ALL
         self._names = tuple(name for name in NAMES if name in names)
         self._splits = (ALL, *SPLITS.values()) if "split" in names else (own,)
@@ -209,8 +230,8 @@ class _Reading:
         if first is not None:
             bounds.append(sql.SQL("r.day >= {}").format(sql.Literal(first)))
         bounds.append(sql.SQL("r.split = ANY({})").format(sql.Literal(list(self._splits))))
-        number: sql.Composable = sql.SQL("1")
-        if self._grid.step:
+        number: sql.Composable = sql.Literal(self._number)
+        if self._grid.step == "day":
             number = sql.SQL("(r.day - {} + 1)").format(sql.Literal(self._grid.first))
         yield self._from_sums("billing_rollupday", number, teams, bounds)
         if part.begins is not None and first is not None:
@@ -323,7 +344,7 @@ class _Reading:
 
     def _place(self, column: str) -> sql.Composable:
         if self._grid.lines is None:
-            return sql.SQL("1")
+            return sql.Literal(self._number)
         starts = copying.literals(self._grid.lines[self._part.zone])
         return sql.SQL("width_bucket({}, ARRAY[{}])").format(sql.SQL(column), starts)
 

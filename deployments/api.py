@@ -233,8 +233,9 @@ class DeploymentList(APIView):
     @extend_schema(responses=DeploymentSerializer(many=True))
     def get(self, request: Request) -> Response:
         pages = Pages()
-        rows = pages.paginate_queryset(reports.of_team(team_of(request)), request, view=self)  # type: ignore[arg-type]
-        return pages.get_paginated_response([as_json(report) for report in rows or []])
+        team = team_of(request)
+        shown = pages.paginate_queryset(reports.in_order(team), request, view=self) or []  # type: ignore[arg-type]
+        return pages.get_paginated_response([as_json(report) for report in reports.with_costs(team, list(shown))])
 
     @extend_schema(request=WishSerializer, responses={201: DeploymentSerializer, 200: RehearsalSerializer})
     def post(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from billing import meters, periods, usage
 from billing.usage import Metered
+from deployments import status
 from deployments.lifecycle import Status
 from deployments.status import Report
 
@@ -100,7 +101,9 @@ def _sums(report: Report, since: dict[str, datetime], until: datetime | None = N
     began = time.monotonic()
     if kept is not None and began < good_until:
         return kept
-    found = usage.of_deployment(report.row.team, deployment_name=report.row.name, since=since, until=until)
+    found = usage.of_deployment(
+        report.row.team, deployment_name=report.row.name, since=since, until=until, mark=status.mark_of([report])
+    )
     took_s = time.monotonic() - began
     if took_s > SLOW_S:
         if len(_kept) > MOST_KEPT:

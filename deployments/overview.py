@@ -1,16 +1,16 @@
 """The list of a team's deployments: how each stands, what it costs today, how it is called. In a few queries."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from django.db import connection
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from accounts.models import Team
-from billing import periods
+from billing import periods, usage
 from deployments import charts, status, tallies
 from deployments.lifecycle import SETTLED
 from deployments.models import Deployment, Replica
@@ -20,15 +20,6 @@ HOUR = timedelta(hours=1)
 BINS = 30
 MOST_OVER = 10
 PAGE_SIZE = 50
-
-# Each life of a name has its own costs: from its birth to the next one's.
-TODAY = """
-SELECT b.ids[width_bucket(l.at, b.births)], sum(l.amount) FROM billing_ledgerentry l JOIN (
-    SELECT name, array_agg(created_at ORDER BY created_at) AS births, array_agg(id ORDER BY created_at) AS ids
-    FROM deployments_deployment WHERE team_id = %s GROUP BY name
-) AS b ON b.name = l.deployment_name
-WHERE l.team_id = %s AND l.at >= %s AND l.at >= b.births[1] GROUP BY 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +67,11 @@ def of(team: Team, *, most_over: int = MOST_OVER, page: int = 1) -> Overview:
     live = [report for report in shown if not report.is_over]
     now = timezone.now()
     calls = tallies.sparks([report.row.pk for report in live], since=now - HOUR, bins=BINS)
-    today = _today(team, now) if shown else {}
+    today = _today(team, now, shown)
     rows = [Row(report, today.get(report.row.pk, Decimal(0)), calls.get(report.row.pk, [0] * BINS)) for report in shown]
     return Overview(rows, len(over) - len(over[:most_over]), len(going), page, pages)
 
 
-def _today(team: Team, now: datetime) -> dict[UUID, Decimal]:
+def _today(team: Team, now: datetime, shown: Sequence[Report]) -> dict[UUID, Decimal]:
     midnight = periods.start_of_day(now.astimezone(periods.zone_of(team.time_zone)).date(), team.time_zone)
-    with connection.cursor() as cursor:
-        cursor.execute(TODAY, [team.pk, team.pk, midnight])
-        return dict(cursor.fetchall())
+    return usage.of_lives(team, status.lives(shown), since=midnight, mark=status.mark_of(shown))

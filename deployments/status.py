@@ -1,20 +1,22 @@
 """What a deployment's page and the API say about it: one reading, used by both."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, DecimalField, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum, Value
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Count, Exists, OuterRef, Prefetch, Q, QuerySet, Subquery, When
 from django.utils import timezone
 
 from accounts.models import Team
-from billing import pricing
+from billing import pricing, sources, usage
 from billing.metering import Slice
 from billing.meters import COMPUTE_SECONDS, COMPUTE_STARTING_FAILED
-from billing.models import LedgerEntry, Price
+from billing.models import Price
+from billing.sources import Mark
+from billing.usage import Life
 from deployments import capacity
 from deployments.lifecycle import NEXT_STEPS, SETTLED, Reason, Status, Step
 from deployments.models import Deployment, DeploymentEvent, Replica
@@ -87,34 +89,57 @@ class Report:
         return Status.STOPPING if self.row.stop_asked_at and not self.is_over else self.row.status
 
 
-def of_team(team: Team) -> list[Report]:
-    """Every deployment of the team, the live ones first, in a fixed number of queries."""
-    rows = Deployment.objects.of(team).select_related("team", "model", "hardware", "version", "next_version")
-    found = _reports(team, rows.prefetch_related(_live_replicas(), "version__adapters"))
-    return sorted(found, key=lambda report: report.is_over)
+def in_order(team: Team) -> QuerySet[Deployment, UUID]:
+    """Every deployment of the team by its pk, the live ones first."""
+    over = Case(When(status__in=SETTLED, then=1), default=0)
+    return Deployment.objects.of(team).order_by(over, "-created_at").values_list("pk", flat=True)
+
+
+def with_costs(team: Team, pks: Sequence[UUID]) -> list[Report]:
+    """These in their order, each with all that it has cost, in a fixed number of queries."""
+    found = {report.row.pk: report for report in _costed(team, standing(team, pks))}
+    return [found[pk] for pk in pks if pk in found]
 
 
 def standing(team: Team, pks: Iterable[UUID]) -> list[Report]:
-    """The same of these, without what each has cost so far, which has to be summed up over all its life: 0 here."""
+    """These as they stand, the live ones first, without what each has cost so far, which has to be summed up over all
+    its life: 0 here."""
     rows = (
         Deployment.objects.of(team)
         .filter(pk__in=list(pks))
         .select_related("team", "model", "hardware", "version", "next_version")
     )
-    found = _reports(team, rows.prefetch_related(_live_replicas(), "version__adapters"), cost=Value(Decimal(0)))
+    found = _reports(rows.prefetch_related(_live_replicas(), "version__adapters"))
     return sorted(found, key=lambda report: report.is_over)
 
 
 def of(deployment: Deployment) -> Report:
     rows = _alone(deployment.team, deployment.pk).prefetch_related(_live_replicas(), "version__adapters")
-    return _reports(deployment.team, rows)[0]
+    return _costed(deployment.team, _reports(rows))[0]
 
 
 def watched(team: Team, pk: UUID) -> Report | None:
     """For its page: without what it has cost so far, as in `standing`, and with the replicas that ended lately. None:
     the team has no such deployment."""
     rows = _alone(team, pk).prefetch_related(_shown_replicas(pk))
-    return next(iter(_reports(team, rows, cost=Value(Decimal(0)))), None)
+    return next(iter(_reports(rows)), None)
+
+
+def lives(reports: Iterable[Report]) -> dict[UUID, Life]:
+    """What each is billed for: a name may be used again once it is free."""
+    found = {}
+    for one in reports:
+        row: Any = one.row
+        found[row.pk] = Life(row.name, row.created_at, row.next_born, alone=row.is_first and row.next_born is None)
+    return found
+
+
+def mark_of(reports: Sequence[Report]) -> Mark | None:
+    """How far the sums of the team's costs go, as it was read with them."""
+    if not reports:
+        return None
+    row: Any = reports[0].row
+    return sources.mark_with(row.team_id, through=row.mark_through, turn=row.mark_turn, zone=row.mark_zone)
 
 
 def usual_start_s(*, hardware_slug: str) -> float | None:
@@ -145,20 +170,26 @@ def _shown_replicas(pk: UUID) -> "Prefetch[str]":
     return Prefetch("replicas", rows, to_attr="shown_replicas")
 
 
-def _reports(team: Team, rows: QuerySet[Deployment], cost: Subquery | Value | None = None) -> list[Report]:
-    spent = Coalesce(_COST if cost is None else cost, Decimal(0), output_field=_MONEY)
-    found = list(rows.annotate(next_born=_NEXT_BORN, cost=spent))
+def _reports(rows: QuerySet[Deployment]) -> list[Report]:
+    found = list(rows.annotate(next_born=_NEXT_BORN, is_first=~Exists(_BORN_BEFORE), **sources.WITH_MARK))
     prices = pricing.in_force({row.hardware.sku for row in found})
     turns = capacity.positions(queued) if (queued := [row.hardware_id for row in found if row.queued_at]) else {}
     return [_report(row, prices, turns.get(row.pk)) for row in found]
 
 
-_MONEY = DecimalField(max_digits=38, decimal_places=18)
+def _costed(team: Team, reports: list[Report]) -> list[Report]:
+    costs = usage.of_lives(team, lives(reports), mark=mark_of(reports))
+    return [replace(report, cost=costs.get(report.row.pk, Decimal(0))) for report in reports]
+
+
 # A name may be used again once it is free: each life is billed from its own start to the next one's.
 _NEXT_BORN = Subquery(
     Deployment.objects.filter(team=OuterRef("team"), name=OuterRef("name"), created_at__gt=OuterRef("created_at"))
     .order_by("created_at")
     .values("created_at")[:1]
+)
+_BORN_BEFORE = Deployment.objects.filter(
+    team=OuterRef("team"), name=OuterRef("name"), created_at__lt=OuterRef("created_at")
 )
 _FAILED_STARTS = Subquery(
     Replica.objects.filter(deployment=OuterRef("pk"), crashed=True, ready_at=None)
@@ -170,18 +201,6 @@ _FAILED_STARTS = Subquery(
 _ASKED_AT = Subquery(
     DeploymentEvent.objects.filter(deployment=OuterRef("pk"), after=Status.PENDING).order_by("-at").values("at")[:1]
 )
-_COST = Subquery(
-    LedgerEntry.objects.filter(
-        at__lt=Coalesce(OuterRef("next_born"), Value(datetime(9999, 1, 1, tzinfo=UTC))),
-        team=OuterRef("team"),
-        deployment_name=OuterRef("name"),
-        at__gte=OuterRef("created_at"),
-    )
-    .order_by()
-    .values("team")
-    .annotate(total=Sum("amount"))
-    .values("total")
-)
 
 
 def _report(row: Deployment, prices: dict[str, dict[str, Price]], turn: int | None) -> Report:
@@ -192,12 +211,11 @@ def _report(row: Deployment, prices: dict[str, dict[str, Price]], turn: int | No
     price, failing = of_hardware.get(COMPUTE_SECONDS.name), of_hardware.get(COMPUTE_STARTING_FAILED.name)
     per_second = price.amount if price else None
     unbilled = sum((_run_up(replica, per_second) for replica in replicas), Decimal(0))
-    cost: Decimal = row.cost  # type: ignore[attr-defined]
     return Report(
         row=row,
         replicas=replicas,
         per_second=per_second,
-        cost=cost,
+        cost=Decimal(0),
         unbilled=unbilled,
         queue_position=turn,
         failed_start_is_free=failing is None or failing.amount == 0,

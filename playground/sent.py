@@ -71,11 +71,6 @@ def ask_to_stop(send: Send) -> None:
     _rows(send).filter(state=State.RUNNING).update(stop_asked_at=timezone.now())
 
 
-def forget(send: Send) -> None:
-    """Nothing was called: the same id may be asked anew."""
-    _rows(send).delete()
-
-
 def forget_old() -> int:
     return SentAnswer.objects.filter(created_at__lt=timezone.now() - timedelta(hours=KEPT_H)).delete()[0]
 

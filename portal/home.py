@@ -1,6 +1,7 @@
 """What a team's home page says: what runs, what it costs, what needs attention, what was called, what to do first.
 
-Twelve queries at most for the whole page, whatever the rows; four of them say who looks at it.
+Eleven queries at most for the whole page, whatever the rows; three of them say who looks at it. Deployments are read in
+groups of the same weights, hardware and use, and only those that are shown one by one.
 """
 
 from collections.abc import Iterator
@@ -8,24 +9,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from django.db.models import CharField, Count, DateTimeField, F, Q, QuerySet, Sum, Value
+from django.db.models import Case, CharField, Count, DateTimeField, Exists, F, Min, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import Cast
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Membership, Role, Team
 from accounts.roles import KEEPERS, MAKERS, MANAGERS
-from billing import budgets, periods, pricing
+from billing import budgets, periods, pricing, sources, usage
 from billing.budgets import Standing
 from billing.meters import COMPUTE_SECONDS
-from billing.models import Budget, LedgerEntry, Reservation
+from billing.models import Budget, Reservation
+from billing.sources import Mark
 from catalog.licensing import agreements, stating
+from catalog.licensing.policy import Policy
 from catalog.lifecycle import Status as WeightsStatus
 from catalog.models import Provider, Weights
 from catalog.uploads.models import Draft
 from deployments.lifecycle import IN_MOTION, NEXT_STEPS, Reason, Status
-from deployments.models import Deployment
+from deployments.models import Deployment, Replica
 from gateway.models import RequestRecord
 
 SOON = timedelta(days=14)
@@ -131,35 +135,73 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Deployments that are not over, of the same weights, on the same hardware, for the same use: `many`, of which
+    `moving` are on their way and `failed` have failed, with so many replicas. `first`: the name of one of them."""
+
+    weights: UUID
+    hardware: str
+    use: str
+    first: str
+    many: int
+    moving: int
+    failed: int
+    ready: int
+    starting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All that is not over, and of it those that are read one by one: by their names."""
+
+    groups: list[Group]
+    by_name: dict[str, Running]
+    mark: Mark | None
+
+    @property
+    def count(self) -> int:
+        return sum(one.many for one in self.groups)
+
+    @property
+    def shown(self) -> list[Running]:
+        """Those that cost something, change or have failed before those that rest."""
+        quiet = {Status.ASLEEP}
+        found = sorted(self.by_name.values(), key=lambda one: one.row.created_at, reverse=True)
+        return sorted(found, key=lambda one: (not one.ready, not one.starting, one.shown_status in quiet))[
+            :MOST_RUNNING
+        ]
+
+    @property
+    def failed(self) -> list[Running]:
+        return [one for one in self.by_name.values() if one.row.status == Status.FAILED][:MOST_OF_EACH]
+
+    @property
+    def awake(self) -> int:
+        return sum(one.ready + one.starting for one in self.groups)
+
+    @property
+    def per_hour(self) -> Decimal:
+        costs = ((self.by_name[one.first].per_hour, one.ready + one.starting) for one in self.groups)
+        return sum((per_hour * replicas for per_hour, replicas in costs if per_hour is not None), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
 class Home:
+    """`running` are shown; `count` there are, with `awake` replicas for `per_hour` USD."""
+
     running: list[Running]
+    count: int
+    awake: int
+    per_hour: Decimal
+    is_in_motion: bool
     spent: Spent
     concerns: list[Concern]
     calls: list[RequestRecord]
     steps: list[Step]
 
     @property
-    def shown(self) -> list[Running]:
-        """Those that cost something, change or have failed before those that rest."""
-        quiet = {Status.ASLEEP}
-        order = sorted(self.running, key=lambda one: (not one.ready, not one.starting, one.shown_status in quiet))
-        return order[:MOST_RUNNING]
-
-    @property
     def more(self) -> int:
-        return len(self.running) - len(self.shown)
-
-    @property
-    def is_in_motion(self) -> bool:
-        return any(one.is_in_motion for one in self.running)
-
-    @property
-    def per_hour(self) -> Decimal:
-        return sum((one.now_per_hour or Decimal(0) for one in self.running), Decimal(0))
-
-    @property
-    def awake(self) -> int:
-        return sum(one.ready + one.starting for one in self.running)
+        return self.count - len(self.running)
 
     @property
     def done(self) -> int:
@@ -172,57 +214,111 @@ class Home:
 
 def of(team: Team, *, is_staff: bool, looked: bool, now: datetime | None = None) -> Home:
     now = now or timezone.now()
-    running = _running(team, now)
+    policy = agreements.policy_of(team.pk)
+    fleet = _fleet(team, policy, now)
     standings = budgets.standings(team, now=now)
     signals = _signals(team, now, is_staff=is_staff)
     calls = list(RequestRecord.objects.filter(team=team).order_by("-at", "-pk")[:MOST_CALLS])
-    concerns = [*_failed(running), *_spending(standings), *_licences(team, running), *_signalled(signals)]
+    concerns = [*_failed(fleet), *_spending(standings), *_licences(team, policy, fleet), *_signalled(signals)]
     return Home(
-        running=running,
-        spent=_spent(team, now, standings),
+        running=fleet.shown,
+        count=fleet.count,
+        awake=fleet.awake,
+        per_hour=fleet.per_hour,
+        is_in_motion=any(one.moving for one in fleet.groups),
+        spent=_spent(team, now, standings, fleet.mark),
         concerns=sorted(concerns, key=lambda one: one.grade),
         calls=calls,
-        steps=_steps(team, signals, has_budget=bool(standings), looked=looked or bool(calls) or bool(running)),
+        steps=_steps(team, signals, has_budget=bool(standings), looked=looked or bool(calls) or bool(fleet.count)),
     )
 
 
-def _running(team: Team, now: datetime) -> list[Running]:
-    """All that is not stopped, with what an hour awake costs, in one query."""
-    live = Q(replicas__exited_at=None, replicas__remove_asked_at=None, replicas__pk__isnull=False)
+_LIVE = Q(replicas__exited_at=None, replicas__remove_asked_at=None, replicas__pk__isnull=False)
+_READY = Count("replicas", filter=_LIVE & Q(replicas__ready_at__isnull=False), distinct=True)
+_STARTING = Count("replicas", filter=_LIVE & Q(replicas__ready_at=None), distinct=True)
+
+
+def _fleet(team: Team, policy: Policy, now: datetime) -> Fleet:
+    """In two queries: the groups, and those that are shown with one of each group."""
+    unsettled = Deployment.objects.unsettled().of(team)
+    asked = unsettled.annotate(use=_use(team, policy), **sources.WITH_MARK).order_by()
+    rows = asked.values("weights_id", "hardware_id", "use", *sources.WITH_MARK).annotate(
+        first=Min("name"),
+        many=Count("pk", distinct=True),
+        moving=Count("pk", filter=Q(status__in=IN_MOTION) | Q(stop_asked_at__isnull=False), distinct=True),
+        failed=Count("pk", filter=Q(status=Status.FAILED), distinct=True),
+        ready=_READY,
+        starting=_STARTING,
+    )
+    found = list(rows)
+    if not found:
+        return Fleet([], {}, None)
+    through, turn, zone = (found[0][name] for name in sources.WITH_MARK)
+    groups = [
+        Group(
+            row["weights_id"], row["hardware_id"], row["use"], row["first"], row["many"], row["moving"], row["failed"],
+            row["ready"], row["starting"],
+        )
+        for row in found
+    ]  # fmt: skip
+    running = _running(unsettled, [one.first for one in groups], now)
+    return Fleet(groups, running, sources.mark_with(team.pk, through=through, turn=turn, zone=zone))
+
+
+def _use(team: Team, policy: Policy) -> Any:
+    """What each deployment is used for, as the policy says."""
+    names: dict[str, list[str]] = {}
+    for endpoint, use in policy.uses.items():
+        slug, _, name = endpoint.partition("/")
+        if slug == team.slug:
+            names.setdefault(use, []).append(name)
+    cases = [When(name__in=those, then=Value(use)) for use, those in names.items()]
+    return Case(*cases, default=Value(str(policy.default_use)), output_field=CharField())
+
+
+def _running(unsettled: "QuerySet[Deployment]", firsts: list[str], now: datetime) -> dict[str, Running]:
+    """Those to be shown, the last that failed, and these, each with what an hour awake costs."""
+    live = Replica.objects.filter(deployment=OuterRef("pk"), exited_at=None, remove_asked_at=None)
+    rest = Case(When(status=Status.ASLEEP, stop_asked_at=None, then=1), default=0)
+    first_of_all = unsettled.order_by(
+        Exists(live.filter(ready_at__isnull=False)).desc(),
+        Exists(live.filter(ready_at=None)).desc(),
+        rest,
+        "-created_at",
+    )
+    failed = unsettled.filter(status=Status.FAILED).order_by("-created_at")
+    wanted = (
+        Q(name__in=firsts)
+        | Q(pk__in=first_of_all.values("pk")[:MOST_RUNNING])
+        | Q(pk__in=failed.values("pk")[:MOST_OF_EACH])
+    )
     rows: QuerySet[Any] = (
-        Deployment.objects.unsettled()
-        .of(team)
+        unsettled.filter(wanted)
         .select_related(
             "team", "model", "hardware", "weights__model", *(f"weights__{one}" for one in stating.OF_WEIGHTS)
         )
         .annotate(
-            ready=Count("replicas", filter=live & Q(replicas__ready_at__isnull=False)),
-            starting=Count("replicas", filter=live & Q(replicas__ready_at=None)),
+            ready=_READY,
+            starting=_STARTING,
             per_second=pricing.amount_in_force("compute:", "hardware_id", meter=COMPUTE_SECONDS.name, at=now),
         )
         .order_by("-created_at")
     )
-    return [
-        Running(row, row.ready, row.starting, row.per_second * 3600 if row.per_second is not None else None)
+    return {
+        row.name: Running(row, row.ready, row.starting, row.per_second * 3600 if row.per_second is not None else None)
         for row in rows
-    ]
+    }
 
 
-def _spent(team: Team, now: datetime, standings: list[Standing]) -> Spent:
+def _spent(team: Team, now: datetime, standings: list[Standing], mark: Mark | None) -> Spent:
     month = periods.month_at(now, team.time_zone)
     day = now.astimezone(periods.zone_of(team.time_zone)).date()
-    midnight = periods.start_of_day(day, team.time_zone)
-    rows = LedgerEntry.objects.filter(team=team, at__gte=month.begins, at__lt=month.ends).order_by()
-    sums = rows.values_list("path").annotate(
-        month=Sum("amount"), today=Sum("amount", filter=Q(at__gte=midnight), default=Decimal(0))
-    )
-    found = {path: (whole, today) for path, whole, today in sums}
-    nothing = (Decimal(0), Decimal(0))
-    hosted, serverless = found.get("hosted", nothing), found.get("serverless", nothing)
+    spent = usage.lately(team, now=now, mark=mark)
     own = (one for one in standings if one.budget.scope == Budget.Scope.TEAM)
     monthly = next((one for one in own if one.budget.period == Budget.Period.MONTHLY), None)
     left = len(month.days) - day.day + 1
-    return Spent(hosted[1], serverless[1], hosted[0], serverless[0], monthly, left)
+    today, whole = spent.today, spent.month
+    return Spent(today.hosted, today.serverless, whole.hosted, whole.serverless, monthly, left)
 
 
 def _signals(team: Team, now: datetime, *, is_staff: bool) -> list[Signal]:
@@ -261,13 +357,16 @@ def _part(what: str, rows: "QuerySet[Any]", *, name: str, at: str = "", most: in
     return found.order_by().values_list("signal", "signal_key", "signal_name", "signal_at")[:most]
 
 
-def _failed(running: list[Running]) -> Iterator[Concern]:
-    for one in running:
-        if one.row.status == Status.FAILED:
-            _, advice = NEXT_STEPS.get(Reason(one.row.reason), (None, "Look at the evidence; then start it again."))
-            text = f"{one.row.get_reason_display()}. {advice}"
-            where = reverse("deployment-detail", args=[one.row.pk])
-            yield Concern(0, f"{one.row.endpoint_model} has failed", text, "Look at it", where, is_bad=True)
+def _failed(fleet: Fleet) -> Iterator[Concern]:
+    for one in fleet.failed:
+        _, advice = NEXT_STEPS.get(Reason(one.row.reason), (None, "Look at the evidence; then start it again."))
+        text = f"{one.row.get_reason_display()}. {advice}"
+        where = reverse("deployment-detail", args=[one.row.pk])
+        yield Concern(0, f"{one.row.endpoint_model} has failed", text, "Look at it", where, is_bad=True)
+    if more := sum(one.failed for one in fleet.groups) - len(fleet.failed):
+        title = f"{more} more deployment{'s have' if more > 1 else ' has'} failed"
+        where = reverse("deployment-list")
+        yield Concern(0, title, "Their pages say why.", "See all", where, is_bad=True)
 
 
 def _spending(standings: list[Standing]) -> Iterator[Concern]:
@@ -286,24 +385,27 @@ def _spending(standings: list[Standing]) -> Iterator[Concern]:
             yield Concern(2, title, f"{spent}, ${one.left:,.2f} left.", "Change it", where)
 
 
-def _licences(team: Team, running: list[Running]) -> Iterator[Concern]:
-    """Deployments whose calls the licence policy refuses now."""
-    if team.is_platform or not running:
+def _licences(team: Team, policy: Policy, fleet: Fleet) -> Iterator[Concern]:
+    """Deployments whose calls the licence policy refuses now: one concern for all of the same weights and use."""
+    if team.is_platform:
         return
-    policy = agreements.policy_of(team.pk)
-    for one in running:
-        use = policy.use_of(one.row.endpoint_model)
-        refusal = policy.refusal(stating.of_weights(one.row.weights), use, model=one.row.model.slug)
+    alike: dict[tuple[UUID, str], list[Group]] = {}
+    for one in fleet.groups:
+        alike.setdefault((one.weights, one.use), []).append(one)
+    for (_, use), groups in alike.items():
+        row = fleet.by_name[groups[0].first].row
+        refusal = policy.refusal(stating.of_weights(row.weights), use, model=row.model.slug)
         if refusal is None:
             continue
-        name = refusal.standing.terms.name
+        name, others = refusal.standing.terms.name, sum(one.many for one in groups) - 1
+        those = f"{row.endpoint_model} and {others} more" if others else row.endpoint_model
         if refusal.standing.is_denied:
-            text = f"{name} is denied for {use} use, so its calls are refused."
-            yield Concern(1, f"{one.row.endpoint_model} may not be used", text, "See the policy", refusal.place, True)
+            text = f"{name} is denied for {use} use, so {'their' if others else 'its'} calls are refused."
+            yield Concern(1, f"{those} may not be used", text, "See the policy", refusal.place, True)
         else:
             why = "has changed" if refusal.standing.changed else "has not been agreed to"
-            text = f"{name} {why}, so its calls are refused until somebody agrees."
-            yield Concern(1, f"The licence of {one.row.endpoint_model} {why}", text, "Read and agree", refusal.place)
+            text = f"{name} {why}, so {'their' if others else 'its'} calls are refused until somebody agrees."
+            yield Concern(1, f"The licence of {those} {why}", text, "Read and agree", refusal.place)
 
 
 def _signalled(signals: list[Signal]) -> Iterator[Concern]:

@@ -102,7 +102,10 @@ class LedgerEntry(models.Model):
             models.CheckConstraint(
                 condition=Q(kind="usage", corrects=None, credit=None)
                 | (Q(kind="correction", credit=None) & (Q(event__isnull=False) | Q(corrects__isnull=False)))
-                | Q(kind="credit", corrects=None, event=None, credit__isnull=False, amount__lt=0),
+                | (
+                    Q(kind="credit", event=None, credit__isnull=False)
+                    & (Q(corrects=None, amount__lt=0) | Q(corrects__isnull=False, amount__gt=0))  # used, given back
+                ),
                 name="entry_says_what_it_is_about",
             ),
             models.CheckConstraint(condition=Q(kind="usage") | ~Q(reason=""), name="entry_says_why"),

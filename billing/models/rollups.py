@@ -32,6 +32,7 @@ class RollupSubject(models.Model):
     split = models.CharField(max_length=10, blank=True)
     path = models.CharField(max_length=10, choices=UsagePath.choices, blank=True)
     kind = models.CharField(max_length=10, choices=LedgerEntry.Kind.choices)
+    sku = models.CharField(max_length=160, blank=True)
     model_name = models.CharField(max_length=160, blank=True)
     deployment_name = models.CharField(max_length=160, blank=True)
     api_key_name = models.CharField(max_length=100, blank=True)

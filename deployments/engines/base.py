@@ -198,13 +198,6 @@ def bounded_context(options: Iterable[Option], most: int | None) -> list[Option]
     ]
 
 
-def default_context(options: Iterable[Option], most: int | None) -> int:
-    """The context that is taken where none is asked for."""
-    found = next(one for one in bounded_context(options, most) if one.name == "context_tokens")
-    assert isinstance(found, Number)  # noqa: S101 - every engine has it
-    return found.default
-
-
 def _narrowed(option: Number, most: int | None) -> Number:
     upper = min(most or option.most, option.most)
     return Number(

@@ -260,7 +260,7 @@ def _touch_keys(keys: dict[str, ApiKey], pairs: list[Pair], until: datetime) -> 
 
 def _cap(team: Team, until: datetime) -> None:
     """A monthly budget that is nearly spent, set last: the past is let in whatever it cost. Nobody is mailed."""
-    spent = usage.month(team, now=until).total
+    spent = usage.lately(team, now=until).month.total
     budgets.set_monthly(team, LEAST_BUDGET)
     credits.refresh(team, now=until)
     budget = Budget.objects.get(team=team)

@@ -47,7 +47,10 @@ function draw() {
 
 function rowsOf(trace, place) {
   const asked = new URLSearchParams(chart.dataset.asked);
-  for (const [name, value] of Object.entries(figure.data[trace].meta.query)) asked.set(name, value);
+  for (const [name, value] of Object.entries(figure.data[trace].meta.query)) {
+    asked.delete(name);
+    for (const one of [value].flat()) asked.append(name, one);
+  }
   asked.set("at", buckets[place].at);
   return `${chart.dataset.rows}?${asked}`;
 }

@@ -124,8 +124,8 @@ def test_compute_and_tokens_count_against_one_cap() -> None:
     metering.reserve(call(team, deployment_name="chat", prices=DEAR, started_at=NOW, most={"tokens.output": D(100)}))
     (standing,) = budgets.standings(team, now=NOW)
     assert (standing.settled, standing.held, standing.left) == (D("0.9"), D("0.1"), 0)
-    assert not budgets.may_spend(Ask(team.pk, "chat", D("0.001")), now=NOW)
-    assert budgets.may_spend(Ask(team.pk, "another", D(5)), now=NOW)
+    assert budgets.refused([Ask(team.pk, "chat", D("0.001"))], now=NOW)
+    assert not budgets.refused([Ask(team.pk, "another", D(5))], now=NOW)
 
 
 @pytest.mark.django_db

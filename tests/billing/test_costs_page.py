@@ -102,6 +102,48 @@ def test_every_bar_leads_to_rows_that_sum_to_it(client: Client) -> None:
         assert bars > 8
 
 
+def test_the_others_lead_to_exactly_their_rows(client: Client) -> None:
+    team = full_october()
+    for number in range(14):
+        billed(
+            team, {"tokens.input": number * 7 + 1}, started_at=OCTOBER + timedelta(hours=2 * number),
+            model_name=f"M{number}", api_key_name=f"key {number}", member=f"{number}@example.com",
+            tag=f"({number})/none" if number else "", deployment_name=f"d/{number}",
+            path="serverless" if number % 2 else "hosted",
+        )  # fmt: skip
+        billed(team, {"tokens.input": 3}, started_at=OCTOBER, model_name=f"M{number}", path="hosted")
+    rollups.roll_up()
+    signed_in(client, team)
+    for split in ("model", "deployment", "key", "member", "tag"):
+        figure = client.get(f"/billing/?month=2026-10&split={split}").context["figure"]
+        (others,) = (trace for trace in figure["data"] if trace["name"].endswith(" others"))
+        bars = {bar["at"]: D(cost) for bar, cost in zip(figure["layout"]["meta"]["buckets"], others["customdata"],
+                                                        strict=True) if D(cost)}  # fmt: skip
+        asked = {"month": "2026-10", "split": split} | others["meta"]["query"]
+        for at in ("", *bars):
+            rows = client.get(f"/billing/rows/?{urlencode(asked | {'at': at}, doseq=True)}").context
+            assert rows["cost"] == (bars[at] if at else rating.add(bars.values())), (split, at)
+    page = client.get(f"/billing/rows/?{urlencode(asked, doseq=True)}").context
+    file = rows_of(client.get(f"/billing/rows.csv{page['csv']}"))
+    assert added(row["cost"] for row in file) == page["cost"] > 0
+    ((label, names, without),) = page["filters"]
+    assert (label, names.count(", ")) == ("Tag other than", 7)  # "no tag" is named once, on either path
+    assert client.get(f"/billing/rows/{without}").context["cost"] > page["cost"]
+
+
+def test_other_teams_than_the_named_ones(client: Client) -> None:
+    one, two, three = (TeamFactory(slug=slug) for slug in ("one", "two", "three"))
+    user = signed_in(client, one)
+    for team in (two, three):
+        MembershipFactory(user=user, team=team)
+    for number, team in enumerate((one, two, three), 1):
+        billed(team, {"tokens.input": number}, started_at=OCTOBER)
+    rows = client.get("/billing/rows/?month=2026-10&scope=all&split=team&kind=usage&not=hosted/one&not=hosted/three")
+    assert rows.context["cost"] == ledger_of(two)
+    assert client.get("/billing/rows/?month=2026-10&not=one").status_code == 400
+    assert client.get("/billing/rows/?month=2026-10" + "&not=hosted/x" * 21).status_code == 400
+
+
 def test_nine_models_are_drawn_alone_and_the_others_together(client: Client) -> None:
     team = TeamFactory()
     many_models(team, 40)

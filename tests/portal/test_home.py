@@ -110,6 +110,34 @@ def test_what_runs_is_shown_with_its_replicas_and_what_an_hour_costs(client: Cli
     assert "every 3s" not in client.get("/").content.decode()  # nothing is left to wait for
 
 
+def test_of_many_deployments_few_are_read_and_all_are_counted(client: Client, member: Membership) -> None:
+    model, hardware = smollm2()
+    row = operations.deploy(member.team, model=model, hardware=hardware, name="d0", actor="a")
+    Licence.objects.update(commercial_use=None)
+    fields = {name: getattr(row, name) for name in ("team", "model", "weights", "hardware", "engine", "backend")}
+    for number in range(1, 40):
+        status = {1: "ready", 2: "failed"}.get(number % 4, "asleep")
+        made = Deployment.objects.create(**fields, name=f"d{number}", status=status, reason="start_timeout")
+        if status == "ready":
+            Replica.objects.create(deployment=made, started_at=made.created_at, ready_at=made.created_at)
+            Replica.objects.create(deployment=made, ordinal=1)
+    Deployment.objects.filter(name="d0").update(status="asleep")
+    agreements.set_use(member.team, f"{member.team.slug}/d8", "product", actor="a")
+    with CaptureQueriesContext(connection) as seen:
+        home = client.get("/").context["home"]
+    assert len(seen) <= 11, [query["sql"][:100] for query in seen]
+    assert (len(home.running), home.count, home.more, home.awake) == (8, 40, 32, 20)
+    assert home.per_hour == 20 * Decimal("0.036")
+    assert {one.row.status for one in home.running} == {"ready"}
+    assert [one.row.name for one in home.running] == [f"d{number}" for number in range(37, 5, -4)]
+    slug = member.team.slug
+    assert [one.title for one in home.concerns] == [
+        *(f"{slug}/d{number} has failed" for number in (38, 34, 30, 26, 22)), "5 more deployments have failed",
+        f"The licence of {slug}/d0 and 38 more has not been agreed to",
+        f"The licence of {slug}/d8 has not been agreed to",
+    ]  # fmt: skip
+
+
 def test_today_and_the_month_are_split_by_path_by_the_teams_clock(client: Client, member: Membership) -> None:
     now = timezone.now()
     billed(member.team, {"tokens.input": 1_000_000}, started_at=now)
