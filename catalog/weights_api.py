@@ -6,17 +6,19 @@ from uuid import UUID
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts import http
 from accounts.drf import Pages, actor_of, team_of
-from accounts.models import Team
+from accounts.models import ApiKey, Team
 from accounts.problems import status_title
-from catalog import cards, hub_tokens, importing, removing, tasks
+from catalog import cards, hub_tokens, importing, library, removing, restating, tasks
 from catalog.errors import HubError, InUse, Refused
 from catalog.importing import Found
-from catalog.models import HubToken, Weights
+from catalog.models import HubToken, Licence, Model, Weights
 
 
 class FileSerializer(serializers.Serializer[Any]):
@@ -51,6 +53,16 @@ class WeightsSerializer(serializers.Serializer[Any]):
     used_by = serializers.ListField(child=serializers.CharField())
     files = FileSerializer(many=True)
     created_at = serializers.DateTimeField()
+
+
+class TermsSerializer(serializers.Serializer[Any]):
+    base = serializers.CharField(
+        required=False, allow_null=True, max_length=100, help_text="The slug of what they were tuned from; null: none."
+    )
+    licence = serializers.CharField(
+        required=False, allow_null=True, max_length=60, help_text="A licence's slug; null: as the base's."
+    )
+    notes = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
 
 
 class ImportSerializer(serializers.Serializer[Any]):
@@ -145,6 +157,20 @@ class WeightsDetail(WeightsView):
         removing.remove(_own(team_of(request), pk), actor=actor_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(request=TermsSerializer, responses=WeightsSerializer)
+    def patch(self, request: Request, pk: UUID) -> Response:
+        """Other notes, another base or licence; what is left out stays. 403: of what a publisher stated, only an owner
+        or admin, signed in, may state otherwise."""
+        weights, asked = _own(team_of(request), pk), _asked(TermsSerializer, request)
+        wish = _wish(team_of(request), asked)
+        if wish and (reason := restating.why_not(weights, _role(request))):
+            raise PermissionDenied(reason)
+        if wish:
+            restating.restate(weights, actor=actor_of(request), **wish)
+        if "notes" in asked:
+            cards.annotate(weights, asked["notes"], actor=actor_of(request))
+        return Response(as_json(_own(team_of(request), pk)))
+
 
 class WeightsRetry(WeightsView):
     @extend_schema(request=None, responses={202: WeightsSerializer})
@@ -195,6 +221,31 @@ class HubTokenDetail(WeightsView):
     def delete(self, request: Request) -> Response:
         hub_tokens.forget(team_of(request), actor=actor_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _wish(team: Team, asked: dict[str, Any]) -> dict[str, Any]:
+    """What is said of base and licence, by their rows. Raises ValidationError for what is not there."""
+    wish: dict[str, Any] = {}
+    if "base" in asked:
+        slug = asked["base"]
+        open_ = library.visible_to(team).exclude(openness=Model.Openness.CLOSED)
+        wish["base"] = open_.filter(slug=slug).first() if slug else None
+        if slug and wish["base"] is None:
+            raise ValidationError({"base": [f"No open model {slug}; GET /api/v1/models lists them."]})
+    if "licence" in asked:
+        slug = asked["licence"]
+        wish["licence"] = Licence.objects.filter(slug=slug).first() if slug else None
+        if slug and wish["licence"] is None:
+            raise ValidationError({"licence": [f"No licence {slug}."]})
+    return wish
+
+
+def _role(request: Request) -> str:
+    """Of who asks; a key may what a developer may."""
+    if isinstance(request.auth, ApiKey):
+        return restating.ROLE_OF_KEYS
+    membership = http.current_membership(request._request)
+    return membership.role if membership else ""
 
 
 def as_json(weights: Weights) -> dict[str, Any]:

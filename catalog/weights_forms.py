@@ -1,8 +1,12 @@
 """What people say to import weights, and of those that are here."""
 
+from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+
+from catalog.models import Model, Weights
+from catalog.uploads.forms import CardForm
 
 
 class ImportForm(forms.Form):
@@ -29,6 +33,35 @@ class NotesForm(forms.Form):
         required=False, max_length=10_000, widget=forms.Textarea(attrs={"rows": 4, "aria-label": "Notes"}),
         help_text="What they are good for, how they were made.",
     )  # fmt: skip
+
+
+class TermsForm(CardForm):
+    """What they were tuned from, and under which licence they are."""
+
+    notes = None  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, weights: Weights, **kwargs: Any) -> None:
+        assert weights.team is not None  # noqa: S101 - cards.of() asks for the team's
+        licence = None if weights.facts.get("licence_inherited") else weights.licence_id
+        initial = {"base": weights.base_name, "licence": licence}
+        super().__init__(*args, team=weights.team, initial=initial, **kwargs)
+        self.weights = weights
+        if weights.kind == Weights.Kind.ADAPTER:
+            del self.fields["base"]
+
+    def clean_base(self) -> Model | None:
+        """What the card says already needs no model of that name here."""
+        if self.cleaned_data["base"].strip() == self.weights.base_name:
+            return None
+        return super().clean_base()
+
+    @property
+    def wish(self) -> dict[str, Any]:
+        """For catalog.restating: what was sent, and is another."""
+        found = {name: self.cleaned_data[name] for name in self.fields if name in self.data}
+        if self.data.get("base", "").strip() == self.weights.base_name or "base" not in self.fields:
+            found.pop("base", None)
+        return found
 
 
 class TokenForm(forms.Form):

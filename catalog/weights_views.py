@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -12,19 +13,23 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.http import TeamRequest, team_required
 from accounts.roles import MAKERS
-from catalog import cards, hub_tokens, huggingface, importing, removing, tasks
+from catalog import cards, hub_tokens, huggingface, importing, removing, restating, tasks
 from catalog.errors import CatalogError, HubError, InUse, Refused
 from catalog.models import HubToken, Weights
-from catalog.weights_forms import ImportForm, NotesForm, TokenForm
+from catalog.weights_forms import ImportForm, NotesForm, TermsForm, TokenForm
+
+ON_A_PAGE = 50
 
 
 @require_safe
 @team_required
 def weights_list(request: TeamRequest) -> HttpResponse:
-    """All of them, or the part that a poll asks for; it asks no more once nothing moves."""
-    rows = [cards.card(row) for row in cards.of(request.team)]
+    """A page of them, or the part that a poll asks for; it asks no more once nothing moves."""
+    page = Paginator(cards.of(request.team), ON_A_PAGE).get_page(request.GET.get("page"))
+    rows = [cards.card(row) for row in page]
     context = {
         "cards": rows,
+        "page": page,
         "any_in_motion": any(one.row.is_in_motion for one in rows),
         "may_change": request.membership.role in MAKERS,
         "api_url": request.build_absolute_uri("/api/v1"),
@@ -73,6 +78,25 @@ def weights_notes(request: TeamRequest, pk: UUID) -> HttpResponse:
     cards.annotate(weights, form.cleaned_data["notes"], actor=request.user.email)
     messages.success(request, "The notes are saved.")
     return redirect("weights-detail", pk)
+
+
+@require_POST
+@team_required
+def weights_terms(request: TeamRequest, pk: UUID) -> HttpResponse:
+    """Another base, another licence: from then on the licence gate goes by that."""
+    weights = _own(request, pk)
+    if reason := restating.why_not(weights, request.membership.role):
+        return render(request, "403.html", {"reason": reason}, status=403)
+    form = TermsForm(request.POST, weights=weights)
+    if form.is_valid():
+        try:
+            restating.restate(weights, actor=request.user.email, **form.wish)
+        except Refused as error:
+            form.add_error(error.field if error.field in form.fields else None, str(error))
+        else:
+            messages.success(request, "Saved. Where the licence is another, deploying and calling ask about it again.")
+            return redirect("weights-detail", pk)
+    return _card_page(request, weights, NotesForm({"notes": weights.notes}), terms_form=form, status=400)
 
 
 @require_POST
@@ -193,9 +217,17 @@ def _common(request: TeamRequest, form: ImportForm) -> dict[str, object]:
 
 
 def _card_page(
-    request: TeamRequest, weights: Weights, form: NotesForm, *, part: str = "", status: int = 200
+    request: TeamRequest,
+    weights: Weights,
+    form: NotesForm,
+    *,
+    terms_form: TermsForm | None = None,
+    part: str = "",
+    status: int = 200,
 ) -> HttpResponse:
     context = {
+        "terms_form": terms_form or TermsForm(weights=weights),
+        "why_no_terms": restating.why_not(weights, request.membership.role),
         "card": cards.card(weights),
         "weights": weights,
         "form": form,

@@ -66,6 +66,7 @@ ROUTES = {
     "hub-token-remove": WORK,
     "weights-detail": READ,
     "weights-notes": WORK,
+    "weights-terms": WORK,
     "weights-retry": WORK,
     "weights-remove": WORK,
     "weights-upload": READ,
