@@ -77,7 +77,8 @@ def standings(team: Team) -> list[Standing]:
             uses |= import_string(name)(team)
     each = limits.pop((What.REPLICAS, ""), None)
     if each is not None:
-        limits = {key: each for key in uses if key[0] == What.REPLICAS} | limits
+        each_one = {key: each for key in uses if key[0] == What.REPLICAS} or {(str(What.REPLICAS), ""): each}
+        limits = each_one | limits
     return [Standing(*key, limit, uses.get(key, 0)) for key, limit in sorted(limits.items())]
 
 

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from django import forms
 
+from catalog.licensing.policy import UNREAD
 from catalog.models import Model, Weights
 from catalog.uploads.forms import CardForm
 
@@ -42,10 +43,12 @@ class TermsForm(CardForm):
 
     def __init__(self, *args: Any, weights: Weights, **kwargs: Any) -> None:
         assert weights.team is not None  # noqa: S101 - cards.of() asks for the team's
-        licence = None if weights.facts.get("licence_inherited") else weights.licence_id
-        initial = {"base": weights.base_name, "licence": licence}
+        holds = weights.licence or weights.model.licence
+        is_own = not weights.facts.get("licence_inherited") and holds.slug not in UNREAD
+        initial = {"base": weights.base_name, "licence": holds if is_own else None}
         super().__init__(*args, team=weights.team, initial=initial, **kwargs)
         self.weights = weights
+        self.fields["licence"].empty_label = "As the base model; without one, not stated"  # type: ignore[attr-defined]
         if weights.kind == Weights.Kind.ADAPTER:
             del self.fields["base"]
 

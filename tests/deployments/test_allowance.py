@@ -91,6 +91,9 @@ def test_the_team_s_page_shows_each_with_what_is_in_use(
     for what, most in (("deployments", 5), ("replicas", 2), ("keys", 10), ("members", 3), ("storage", 10**9)):
         Quota.objects.create(team=team, what=what, most=most)
     client.force_login(member.user)
+    Deployment.objects.update(status="stopped")
+    assert "awake or asleep" in client.get("/team/").content.decode(), "before there is any, too"
+    Deployment.objects.update(status="pending")
     with django_assert_max_num_queries(12):
         page = client.get("/team/").content.decode()
     for said in ("1 of 5", "2 of 2", "1 of 10", "1 of 3", "0 bytes of", "on cpu-small may grow to", "awake or asleep"):
