@@ -22,6 +22,16 @@ def test_a_role_is_changed_and_the_trail_says_from_what_to_what(browser: Client,
     assert (event.before, event.after) == ({"role": "developer"}, {"role": "billing"})
 
 
+def test_who_takes_calling_away_is_told_of_keys_that_still_call(browser: Client, owner: Membership) -> None:
+    other = _other(owner)
+    keys.issue(owner.team, name="theirs", created_by=other.user)
+    page = browser.post(f"/team/members/{other.pk}/role/", {"role": "admin"}, follow=True).content.decode()
+    assert "is admin now." in page
+    assert "still work" not in page
+    page = browser.post(f"/team/members/{other.pk}/role/", {"role": "viewer"}, follow=True).content.decode()
+    assert "is viewer now. 1 key that they made still works: revoke what must not on the Keys page." in page
+
+
 def test_the_last_owner_neither_goes_nor_becomes_less(browser: Client, owner: Membership) -> None:
     assert browser.post("/team/leave/").status_code == 409
     assert browser.post(f"/team/members/{owner.pk}/role/", {"role": "viewer"}).status_code == 409
