@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import AuditEvent, Membership, Role
@@ -25,6 +26,7 @@ def test_a_role_is_changed_and_the_trail_says_from_what_to_what(browser: Client,
 def test_who_takes_calling_away_is_told_of_keys_that_still_call(browser: Client, owner: Membership) -> None:
     other = _other(owner)
     keys.issue(owner.team, name="theirs", created_by=other.user)
+    keys.issue(owner.team, name="over", created_by=other.user, expires_at=timezone.now())
     page = browser.post(f"/team/members/{other.pk}/role/", {"role": "admin"}, follow=True).content.decode()
     assert "is admin now." in page
     assert "still work" not in page
