@@ -16,7 +16,7 @@ from accounts.errors import AccountError, DeadInvitation, NotAllowed
 from accounts.forms import InvitationForm, JoinForm
 from accounts.http import SESSION_KEY, TeamRequest, team_required
 from accounts.models import Invitation, Membership, Role, User
-from accounts.roles import MANAGERS, WORDS
+from accounts.roles import MAKERS, MANAGERS, WORDS
 from accounts.views import refused, team_page
 
 INVITATION_KEY = "invitation"
@@ -36,7 +36,7 @@ def member_role(request: TeamRequest, pk: int) -> HttpResponse:
         members.change_role(member, wanted, by=request.membership)
     except AccountError as error:
         return _no(request, error)
-    messages.success(request, f"{member.user.email} is {wanted} now.")
+    messages.success(request, f"{member.user.email} is {wanted} now.{_keys_left(member, wanted)}")
     return redirect("team")
 
 
@@ -188,6 +188,15 @@ def _join_page(
         "sign_in": f"{reverse('account_login')}?{urlencode({'next': request.path})}",
     }
     return render(request, "accounts/join.html", context, status=status)
+
+
+def _keys_left(member: Membership, role: str) -> str:
+    """A role that makes no keys does not stop those that were made: whoever gives it is told."""
+    live = 0 if role in MAKERS else members.live_keys_of(member)
+    if not live:
+        return ""
+    made = "1 key that they made still works" if live == 1 else f"{live} keys that they made still work"
+    return f" {made}: revoke what must not on the Keys page."
 
 
 def _no(request: TeamRequest, error: AccountError) -> HttpResponse:

@@ -3,7 +3,7 @@
 from django.db import models, transaction
 from django.utils import timezone
 
-from accounts import audit, roles
+from accounts import audit, keys, roles
 from accounts.errors import LastOwner, NotAllowed
 from accounts.models import ApiKey, Invitation, Membership, Role, Team
 
@@ -50,12 +50,13 @@ def leave(member: Membership) -> None:
 
 
 def live_keys_of(member: Membership) -> int:
-    return _live_keys(member).count()
+    """Those that open something; one that has expired does not."""
+    return keys.live(member.team).filter(created_by=member.user_id).count()
 
 
 def _taken_out(row: Membership, *, actor: str, verb: str, revoke_keys: bool) -> int:
     """The invitations that they made, and nobody has taken yet, go with them."""
-    revoked = _live_keys(row).update(revoked_at=timezone.now()) if revoke_keys else 0
+    revoked = _unrevoked(row).update(revoked_at=timezone.now()) if revoke_keys else 0
     _take_back(row, keep=[])
     before = {"role": row.role} | ({"keys revoked": revoked} if revoke_keys else {})
     audit.record(row.team, actor=actor, verb=verb, subject=row.user.email, before=before)
@@ -70,7 +71,7 @@ def _take_back(row: Membership, *, keep: list[Role]) -> None:
     theirs.exclude(role__in=keep).update(revoked_at=timezone.now())
 
 
-def _live_keys(member: Membership) -> models.QuerySet[ApiKey]:
+def _unrevoked(member: Membership) -> models.QuerySet[ApiKey]:
     return ApiKey.objects.filter(team_id=member.team_id, created_by_id=member.user_id, revoked_at=None)
 
 

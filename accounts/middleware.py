@@ -14,7 +14,7 @@ from django.utils.decorators import sync_and_async_middleware
 from django.views.defaults import bad_request, page_not_found
 from requests import RequestException
 
-from accounts import audit
+from accounts import audit, problems
 from accounts.errors import TwoFactorRequired
 
 # What PostgreSQL's driver says of a NUL, wherever one was given; forms and serializers refuse it before.
@@ -63,11 +63,10 @@ def access(get_response: Callable[..., Any]) -> Any:
 def _unreadable(request: HttpRequest) -> HttpResponse:
     """A NUL is in no name, so what was asked for by one is not there; what was to be stored with one is not taken."""
     is_read = request.method in {"GET", "HEAD"}
-    if not request.path.startswith("/api/"):
-        return page_not_found(request, Http404()) if is_read else bad_request(request, SuspiciousOperation())
-    status = HTTPStatus.NOT_FOUND if is_read else HTTPStatus.BAD_REQUEST
-    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": "Text holds no NUL (0x00)."}
-    return JsonResponse(body, status=status, content_type="application/problem+json")
+    if problems.is_api(request):
+        status = HTTPStatus.NOT_FOUND if is_read else HTTPStatus.BAD_REQUEST
+        return problems.problem(status, "Text holds no NUL (0x00).")
+    return page_not_found(request, Http404()) if is_read else bad_request(request, SuspiciousOperation())
 
 
 def address_of(request: HttpRequest) -> str | None:

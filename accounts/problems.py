@@ -2,8 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import status
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.response import Response
@@ -35,6 +38,30 @@ def problem_details(error: Exception, context: dict[str, Any]) -> Response | Non
     response.data = body
     response.content_type = "application/problem+json"
     return response
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The site's 404: a page, or a problem where the API was asked for what it has not."""
+    if is_api(request):
+        return problem(HTTPStatus.NOT_FOUND, f"There is no {request.path[:200]} here; /api/v1/schema lists what is.")
+    return defaults.page_not_found(request, exception)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """The site's 500. What went wrong is in the log alone."""
+    if is_api(request):
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the portal's log has it.")
+    return defaults.server_error(request)
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/")
+
+
+def problem(code: HTTPStatus, detail: str) -> JsonResponse:
+    """As problem_details(), for what goes wrong outside of an API view."""
+    body = {"type": "about:blank", "title": status_title(code), "status": code, "detail": detail}
+    return JsonResponse(body, status=code, content_type="application/problem+json")
 
 
 def status_title(code: int) -> str:

@@ -10,6 +10,9 @@ from portal import health, views
 # One door: the admin's own form would ask for no second factor and count no failures.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
+handler404 = "accounts.problems.not_found"
+handler500 = "accounts.problems.broken"
+
 urlpatterns = [
     path("", views.home, name="home"),
     path("healthz", health.healthz, name="healthz"),

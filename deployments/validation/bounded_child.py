@@ -46,6 +46,8 @@ def _schema(asked: "dict[str, str]") -> "dict[str, object]":
     from referencing import Registry
 
     schema = json.loads(asked["schema"])
+    if not isinstance(schema, dict | bool):
+        return {"problem": "The schema is not a JSON schema: it is an object, or true, or false."}
     kind = validators.validator_for(schema, default=validators.Draft202012Validator)
     try:
         kind.check_schema(schema)

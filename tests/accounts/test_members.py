@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import AuditEvent, Membership, Role
@@ -20,6 +21,17 @@ def test_a_role_is_changed_and_the_trail_says_from_what_to_what(browser: Client,
     event = AuditEvent.objects.get(team=owner.team)
     assert (event.verb, event.subject, event.ip) == ("changed the role of", other.user.email, "127.0.0.1")
     assert (event.before, event.after) == ({"role": "developer"}, {"role": "billing"})
+
+
+def test_who_takes_calling_away_is_told_of_keys_that_still_call(browser: Client, owner: Membership) -> None:
+    other = _other(owner)
+    keys.issue(owner.team, name="theirs", created_by=other.user)
+    keys.issue(owner.team, name="over", created_by=other.user, expires_at=timezone.now())
+    page = browser.post(f"/team/members/{other.pk}/role/", {"role": "admin"}, follow=True).content.decode()
+    assert "is admin now." in page
+    assert "still work" not in page
+    page = browser.post(f"/team/members/{other.pk}/role/", {"role": "viewer"}, follow=True).content.decode()
+    assert "is viewer now. 1 key that they made still works: revoke what must not on the Keys page." in page
 
 
 def test_the_last_owner_neither_goes_nor_becomes_less(browser: Client, owner: Membership) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.validation import cases, checks, diffs
+from deployments.validation import bounded, cases, checks, diffs
 from deployments.validation.cases import BadCase, Check, Kind
 from deployments.validation.checks import Evidence, Verdict
 
@@ -120,3 +120,9 @@ def test_a_case_is_asked_greedily_with_a_bound() -> None:
     (other,) = cases.parse([GOOD | {"parameters": {"max_completion_tokens": 9, "temperature": 0.5}}])
     assert {"max_completion_tokens": 9, "temperature": 0.5}.items() <= other.body("m").items()
     assert "max_tokens" not in other.body("m")
+
+
+def test_what_is_no_schema_is_told_and_keeps_nothing_from_the_others() -> None:
+    jobs = [{"job": "schema", "schema": text} for text in ("1", '"x"', "[]", "null", "{}", "true", '{"type": "nope"}')]
+    told = bounded.problems(jobs)
+    assert ["not a JSON schema" in one for one in told] == [True, True, True, True, False, False, True]
