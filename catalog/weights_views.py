@@ -15,6 +15,7 @@ from accounts.roles import MAKERS
 from catalog import cards, hub_tokens, huggingface, importing, removing, tasks
 from catalog.errors import CatalogError, HubError, InUse, Refused
 from catalog.models import HubToken, Weights
+from catalog.uploads import drafts
 from catalog.weights_forms import ImportForm, NotesForm, TokenForm
 
 
@@ -25,6 +26,7 @@ def weights_list(request: TeamRequest) -> HttpResponse:
     rows = [cards.card(row) for row in cards.of(request.team)]
     context = {
         "cards": rows,
+        "unfinished": drafts.unfinished(request.team),
         "any_in_motion": any(one.row.is_in_motion for one in rows),
         "may_change": request.membership.role in MAKERS,
         "api_url": request.build_absolute_uri("/api/v1"),
