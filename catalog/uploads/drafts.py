@@ -41,7 +41,7 @@ def of(team: Team) -> list[Draft]:
 
 def unfinished(team: Team) -> list[Draft]:
     """Those that wait for more files, for a word of somebody, or for their verifying; and those that were refused."""
-    return [draft for draft in of(team) if draft.status != Draft.Status.READY]
+    return list(Draft.objects.of(team).exclude(status__in=(Draft.Status.READY, Draft.Status.GONE))[:50])
 
 
 def find(team: Team, pk: UUID) -> Draft:
