@@ -16,6 +16,7 @@ from accounts.roles import MAKERS
 from catalog import cards, hub_tokens, huggingface, importing, removing, restating, tasks
 from catalog.errors import CatalogError, HubError, InUse, Refused
 from catalog.models import HubToken, Weights
+from catalog.uploads import drafts
 from catalog.weights_forms import ImportForm, NotesForm, TermsForm, TokenForm
 
 ON_A_PAGE = 50
@@ -30,6 +31,7 @@ def weights_list(request: TeamRequest) -> HttpResponse:
     context = {
         "cards": rows,
         "page": page,
+        "unfinished": drafts.unfinished(request.team),
         "any_in_motion": any(one.row.is_in_motion for one in rows),
         "may_change": request.membership.role in MAKERS,
         "api_url": request.build_absolute_uri("/api/v1"),

@@ -39,6 +39,11 @@ def of(team: Team) -> list[Draft]:
     return list(rows.select_related("base", "licence", "weights").prefetch_related("uploads")[:50])
 
 
+def unfinished(team: Team) -> list[Draft]:
+    """Those that wait for more files, for a word of somebody, or for their verifying; and those that were refused."""
+    return list(Draft.objects.of(team).exclude(status__in=(Draft.Status.READY, Draft.Status.GONE))[:50])
+
+
 def find(team: Team, pk: UUID) -> Draft:
     draft = Draft.objects.of(team).filter(pk=pk).select_related("base", "licence", "weights", "team").first()
     if draft is None:

@@ -25,8 +25,8 @@ SUGGESTED = 40
 @require_safe
 @team_required
 def upload(request: TeamRequest) -> HttpResponse:
-    open_drafts = [draft for draft in drafts.of(request.team) if draft.status != Draft.Status.READY]
-    return render(request, "catalog/upload.html", _common(request) | {"drafts": open_drafts, "files": []})
+    found = {"drafts": drafts.unfinished(request.team), "files": []}
+    return render(request, "catalog/upload.html", _common(request) | found)
 
 
 @require_safe

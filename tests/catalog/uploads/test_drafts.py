@@ -275,6 +275,7 @@ def test_who_may_do_what_with_a_draft(team: Team, client: Client, role: Role) ->
     may = role in {Role.OWNER, Role.ADMIN, Role.DEVELOPER}
     client.force_login(MembershipFactory(team=team, role=role).user)
     assert client.get("/weights/upload").status_code == 200
+    assert f"/weights/upload/{draft.pk}" in client.get("/weights/").content.decode()
     page = client.get(f"/weights/upload/{draft.pk}").content.decode()
     assert ("Choose files" in page, "may look at uploads" in page) == (may, not may)
     assert client.post(f"/weights/upload/{draft.pk}/give-up").status_code == (302 if may else 403)
@@ -294,6 +295,7 @@ def test_another_team_s_draft_is_not_there(team: Team, client: Client) -> None:
     assert client.post(f"/api/v1/weights/drafts/{draft.pk}/finish").status_code == 404
     assert client.get("/api/v1/weights/drafts").json()["results"] == []
     assert "mine" not in client.get("/weights/upload").content.decode()
+    assert "not finished" not in client.get("/weights/").content.decode()
 
 
 def test_the_page_says_what_is_missing_refused_and_ready(team: Team, client: Client) -> None:
