@@ -60,12 +60,17 @@ def weights_import(request: TeamRequest) -> HttpResponse:
 @require_safe
 @team_required
 def weights_detail(request: TeamRequest, pk: UUID) -> HttpResponse:
-    """The card, or the part of it that a poll asks for while they are on their way; then the page is asked anew."""
+    """The card, or the part of it that a poll asks for while they are on their way; then the page is asked anew.
+    `?edit=terms` has the form for base and licence in it."""
     weights = _own(request, pk)
     is_poll = bool(request.htmx) and not request.htmx.boosted  # type: ignore[attr-defined]
     if is_poll and not weights.is_in_motion:
         return HttpResponse(headers={"HX-Refresh": "true"})
-    return _card_page(request, weights, NotesForm({"notes": weights.notes}), part="#status" if is_poll else "")
+    edits_terms = request.GET.get("edit") == "terms" and not restating.why_not(weights, request.membership.role)
+    return _card_page(
+        request, weights, NotesForm({"notes": weights.notes}), part="#status" if is_poll else "",
+        terms_form=TermsForm(weights=weights) if edits_terms and not is_poll else None,
+    )  # fmt: skip
 
 
 @require_POST
@@ -228,12 +233,13 @@ def _card_page(
     status: int = 200,
 ) -> HttpResponse:
     context = {
-        "terms_form": terms_form or TermsForm(weights=weights),
+        "terms_form": terms_form,
         "why_no_terms": restating.why_not(weights, request.membership.role),
         "card": cards.card(weights),
         "weights": weights,
         "form": form,
-        "versions": list(weights.model.weights.kept()) if not part else [],
+        # Not beside the form of terms: a page asks twelve questions at most.
+        "versions": list(weights.model.weights.kept()) if not (part or terms_form) else [],
         "page": huggingface.page_of(weights.repo, weights.commit) if weights.repo else "",
         "may_change": request.membership.role in MAKERS,
     }

@@ -56,7 +56,7 @@ def test_the_page_says_another_licence_and_base_and_the_gate_goes_by_them(client
     event = AuditEvent.objects.get(verb="stated the terms of")
     assert event.before == {"base": "", "licence": "not stated"}
     assert event.after == {"base": "SmolLM2 135M Instruct", "licence": "nc"}
-    shown = client.get(page).content.decode()
+    shown = client.get(f"{page}?edit=terms").content.decode()
     assert 'value="SmolLM2 135M Instruct"' in shown
     assert client.post(f"{page}/terms", {"base": "", "licence": licence.pk}).status_code == 302
     assert licences(weights) == ["nc"]

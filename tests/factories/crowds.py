@@ -111,9 +111,9 @@ def _people(member: Membership, many: int) -> dict[str, Any]:
         terms = stating.of_licence(licence, is_closed=False)
         agreements.agree(team, terms, use="internal", model=MODEL, actor=member.user.email)
     return {
-        "member-role member-remove": others[0].pk,
+        "member-role member-remove api-member": others[0].pk,
         "mfa_remove_webauthn mfa_edit_webauthn": 1,
-        "invitation-resend invitation-revoke": invitations[0].pk,
+        "invitation-resend invitation-revoke api-invitation api-invitation-resend": invitations[0].pk,
     }
 
 
@@ -134,7 +134,7 @@ def _gateway(member: Membership, many: int) -> dict[str, Any]:
         for number in range(many * 10)
     )  # fmt: skip
     return {
-        "key-detail key-rotate key-revoke": issued[0].pk,
+        "key-detail key-rotate key-revoke api-key api-key-rotate": issued[0].pk,
         "alias-edit alias-delete api-alias": aliases[0].pk,
         "request-detail": records[0].pk,
     }
@@ -194,7 +194,8 @@ def _weights(member: Membership, many: int) -> dict[str, Any]:
         for place in range(3)
     )
     return {
-        "weights-detail weights-notes weights-retry weights-remove api-weights-detail api-weights-retry": own[0].pk,
+        "weights-detail weights-notes weights-terms weights-retry weights-remove": own[0].pk,
+        "api-weights-detail api-weights-retry": own[0].pk,
         "draft-detail draft-finish draft-give-up api-draft api-draft-finish": drafts[0].pk,
         "api-upload": uploads[0].pk,
     }
@@ -258,6 +259,7 @@ def addresses(ids: Ids) -> Iterator[str]:
     yield reverse("model-compare") + "?m=" + MODEL + "&m=claude-opus-4.7&m=deepseek-v4-pro&m=glm-5"
     yield reverse("model-list") + "?view=list&q=claude"
     yield reverse("deployment-list") + "?over=all"
+    yield reverse("weights-detail", args=[ids["weights-detail"]["pk"]]) + "?edit=terms"
     yield from (reverse("deployment-detail", args=[pk]) for pk in ids["*"]["each_state"])
     yield from (f"{reverse(name)}?model={MODEL}" for name in ("advisor", "playground"))
     yield from (f"{reverse('costs')}?split={split}" for split in ("deployment", "key"))
