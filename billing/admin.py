@@ -87,7 +87,8 @@ class DraftForm(forms.ModelForm):  # type: ignore[type-arg]
     )  # fmt: skip
     jump_confirmed = forms.BooleanField(
         required=False, label="A thousandfold jump is meant",
-        help_text="Only needed when the price differs so much from the one in force; an example is shown then.",
+        help_text="Only needed when the price differs so much from the one in force, or a first one from its list, "
+        "its other classes or all other skus; an example is shown then.",
     )  # fmt: skip
 
     class Meta:

@@ -1,37 +1,53 @@
 """From a draft to a price in force: drafted by hand or by an import, reviewed, made active. Nothing that was entered is
-overwritten, and a price that differs a thousandfold from the one in force says so first."""
+overwritten.
+
+A price that differs a thousandfold from the one in force says so first; the very first of a sku is held against what an
+import lists for it, its other classes and other skus. Who drafted a price does not review it if another admin could.
+"""
 
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit
-from billing import money, rating
+from billing import four_eyes, money, rating
 from billing.errors import BadPrice, BadQuantity
-from billing.meters import CREDIT, METERS
+from billing.meters import CHARGED_AS, CREDIT, METERS
 from billing.models import Price, PriceDraft
 
 JUMP = 1000
+PERMISSION = "billing.change_pricedraft"
+_BASE = "its price for shorter prompts"
 State = PriceDraft.State
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a price means, in numbers that a person can check: `units` cost `now`, and `before` by the price in force
-    (None: there is none)."""
+    """What a price means, in numbers that a person can check: `units` cost `now`, and `before` by what it is held
+    against, `than` (None: there is nothing)."""
 
     units: str
     now: Decimal
     before: Decimal | None
+    than: str
 
     def __str__(self) -> str:
         text = f"{self.units} would cost {money.dollars(self.now)}"
         if self.before is None:
             return f"{text}; nothing is in force yet."
-        return f"{text}, by the price in force {money.dollars(self.before)}."
+        return f"{text}, by {self.than} {money.dollars(self.before)}."
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A price that another one is held against: USD for one unit, and which it is."""
+
+    amount: Decimal
+    named: str
 
 
 def draft(
@@ -69,19 +85,38 @@ def draft(
 
 
 def check(
-    sku: str, *, meter: str, amount: Decimal, at: datetime, above_tokens: int = 0, jump_confirmed: bool = False
-) -> None:
-    """Raises BadPrice for a price that may not be entered so."""
+    sku: str, *, meter: str, amount: Decimal, at: datetime, above_tokens: int = 0, jump_confirmed: bool = False,
+    own: int | None = None,
+) -> None:  # fmt: skip
+    """Raises BadPrice for a price that may not be entered so. `own`: the pk of its draft, if it has one."""
     if meter not in METERS or meter == CREDIT.name:
         raise BadPrice(f"There is no meter {meter}.")
     try:
         rating.check_price(meter, amount)
     except BadQuantity as error:
         raise BadPrice(f"It can't be kept exactly: {error}.") from error
-    before = in_force(sku, meter=meter, above_tokens=above_tokens, at=at)
+    before = reference(sku, meter=meter, amount=amount, above_tokens=above_tokens, at=at, own=own)
     if before and not jump_confirmed and _jumps(before.amount, amount):
-        example = worked_example(meter, amount=amount, before=before.amount)
+        example = worked_example(meter, amount=amount, before=before)
         raise BadPrice(f"That is a thousandfold jump or more: {example} Confirm that it is meant.")
+
+
+def reference(
+    sku: str, *, meter: str, amount: Decimal, at: datetime, above_tokens: int = 0, own: int | None = None
+) -> Reference | None:
+    """What the price is held against: the one in force; for the first one its price for prompts of another length, else
+    what an import lists, else what the class is charged as without a price, else, if it lies beyond them, the nearest
+    price of other skus for the same meter."""
+    if before := in_force(sku, meter=meter, above_tokens=above_tokens, at=at):
+        return Reference(before.amount, "the price in force")
+    if tier := _nearest_tier(sku, meter, above_tokens, at):
+        return Reference(tier.amount, f"its price above {tier.above_tokens:,} tokens" if tier.above_tokens else _BASE)
+    drafts = PriceDraft.objects.filter(sku=sku, meter=meter, above_tokens=above_tokens)
+    if listed := drafts.exclude(Q(batch="") | Q(state=State.REJECTED) | Q(pk=own)).order_by("-drafted_at").first():
+        return Reference(listed.amount, f"the list price of the import {listed.batch}")
+    if (wider := CHARGED_AS.get(meter)) and (known := in_force(sku, meter=wider, at=at)):
+        return Reference(known.amount, f"{wider}, which it is charged as without a price,")
+    return _nearest_elsewhere(sku, meter, amount, at)
 
 
 def in_force(sku: str, *, meter: str, at: datetime, above_tokens: int = 0) -> Price | None:
@@ -89,27 +124,39 @@ def in_force(sku: str, *, meter: str, at: datetime, above_tokens: int = 0) -> Pr
     return rows.order_by("-valid_from", "-pk").first()
 
 
-def worked_example(meter: str, *, amount: Decimal, before: Decimal | None) -> Example:
+def worked_example(meter: str, *, amount: Decimal, before: Reference | None) -> Example:
     """A thousandth of what is quoted for tokens (1,000 of them), the quoted unit itself for the rest."""
     unit = METERS[meter]
     units = Decimal(max(unit.per // 1000, 1) if unit.unit == "token" else unit.per)
     named = f"{units:,} {unit.label.lower()}" if unit.unit != "second" else f"An hour of {unit.label.lower()}"
-    was = None if before is None else rating.EXACT.multiply(before, units)
-    return Example(named, rating.EXACT.multiply(amount, units), was)
+    was = None if before is None else rating.EXACT.multiply(before.amount, units)
+    return Example(named, rating.EXACT.multiply(amount, units), was, before.named if before else "")
 
 
 def example_of(row: PriceDraft) -> Example:
-    before = in_force(row.sku, meter=row.meter, above_tokens=row.above_tokens, at=row.valid_from)
-    return worked_example(row.meter, amount=row.amount, before=before.amount if before else None)
+    before = reference(
+        row.sku, meter=row.meter, amount=row.amount, above_tokens=row.above_tokens, at=row.valid_from, own=row.pk
+    )
+    return worked_example(row.meter, amount=row.amount, before=before)
 
 
 def review(row: PriceDraft, *, actor: str) -> None:
-    """Somebody has compared it with its source. Raises BadPrice when it is no draft any more."""
-    _move(row, since=[State.DRAFT], to=State.REVIEWED, reviewed_by=actor)
+    """Somebody has compared it with its source: another person than who drafted it, unless there is no other admin.
+    Raises BadPrice when that is not so, or when it is no draft any more."""
+    own = actor == row.drafted_by
+    if own and four_eyes.others(actor, permission=PERMISSION):
+        raise BadPrice("You drafted it, so another admin has to review it.")
+    with transaction.atomic():
+        _move(row, since=[State.DRAFT], to=State.REVIEWED, reviewed_by=actor)
+        verb = "reviewed their own price, being the only admin," if own else "reviewed the price"
+        audit.record(None, actor=actor, verb=verb, subject=str(row))
 
 
 def activate(row: PriceDraft, *, actor: str) -> Price:
-    """In force from its moment on. Raises BadPrice when nobody reviewed it, or when it jumps by now unconfirmed."""
+    """In force from its moment on. Raises BadPrice when nobody reviewed it, when nobody but this admin has seen it
+    although another could, or when it jumps by now unconfirmed."""
+    if actor == row.drafted_by == row.reviewed_by and four_eyes.others(actor, permission=PERMISSION):
+        raise BadPrice("You drafted and reviewed it; there is another admin now, who has to make it active.")
     with transaction.atomic():
         check(
             row.sku,
@@ -118,6 +165,7 @@ def activate(row: PriceDraft, *, actor: str) -> Price:
             at=row.valid_from,
             above_tokens=row.above_tokens,
             jump_confirmed=row.jump_confirmed,
+            own=row.pk,
         )
         before = in_force(row.sku, meter=row.meter, above_tokens=row.above_tokens, at=row.valid_from)
         price = Price.objects.create(
@@ -157,6 +205,26 @@ def _move(row: PriceDraft, *, since: list[str], to: str, **fields: object) -> No
         row.refresh_from_db()
         raise BadPrice(f"{row} is {row.get_state_display().lower()}: it can't become {State(to).label.lower()}.")
     row.refresh_from_db()
+
+
+def _nearest_tier(sku: str, meter: str, above_tokens: int, at: datetime) -> Price | None:
+    """The sku's price in force for prompts of the length nearest to this."""
+    rows = Price.objects.filter(sku=sku, meter=meter, valid_from__lte=at)
+    known = rows.order_by("above_tokens", "-valid_from", "-pk").distinct("above_tokens")
+    return min(known, key=lambda row: abs(row.above_tokens - above_tokens), default=None)
+
+
+def _nearest_elsewhere(sku: str, meter: str, amount: Decimal, at: datetime) -> Reference | None:
+    """The dearest price of the meter in force, or the cheapest that is not free, if this one is beyond it."""
+    rows = Price.objects.filter(meter=meter, above_tokens=0, valid_from__lte=at).exclude(sku=sku)
+    known = [row for row in rows.order_by("sku", "-valid_from", "-pk").distinct("sku") if row.amount]
+    dearest = max(known, key=lambda row: row.amount, default=None)
+    cheapest = min(known, key=lambda row: row.amount, default=None)
+    if dearest and amount > dearest.amount:
+        return Reference(dearest.amount, f"the dearest other price ({dearest.sku})")
+    if cheapest and amount < cheapest.amount:
+        return Reference(cheapest.amount, f"the cheapest other price ({cheapest.sku})")
+    return None
 
 
 def _jumps(before: Decimal, after: Decimal) -> bool:

@@ -17,8 +17,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit
-from accounts.models import Team, User
-from billing import corrections, posting, pricing, rating
+from accounts.models import Team
+from billing import corrections, four_eyes, posting, pricing, rating
 from billing.corrections import Fix
 from billing.errors import BadCorrection
 from billing.models import Discount, LedgerEntry, Price, RerateSum, Rerating, UsageEvent
@@ -48,7 +48,7 @@ def draft(sku: str, *, since: datetime, until: datetime, reason: str, actor: str
 def apply(row: Rerating, *, actor: str) -> int:
     """Write the corrections; how many. Raises BadCorrection when it was decided before, when it would not change what
     was drafted, or when whoever drafted it applies it although another admin could."""
-    if actor == row.drafted_by and _others(actor):
+    if actor == row.drafted_by and four_eyes.others(actor, permission="billing.change_rerating"):
         raise BadCorrection("Somebody else has to apply what you drafted.")
     with transaction.atomic():
         corrections.one_at_a_time()
@@ -87,10 +87,6 @@ def _decide(row: Rerating, state: str, actor: str) -> None:
     if not drafts.update(state=state, decided_by=actor, decided_at=timezone.now()):
         raise BadCorrection("It was decided before.")
     row.refresh_from_db()
-
-
-def _others(actor: str) -> bool:
-    return User.objects.filter(is_staff=True, is_active=True).exclude(email=actor).exists()
 
 
 @dataclass(slots=True)

@@ -92,7 +92,7 @@ def test_a_rerating_shows_old_and_new_sums_and_applies_exactly_them() -> None:
         billed(other, started_at=NOW - timedelta(minutes=number), prices=wrong, deployment_name="d")
     price("tokens.output", "0.0000004", NOVEMBER - timedelta(days=9) + timedelta(seconds=0))
     rows = LedgerEntry.objects.count()
-    first, second = UserFactory(is_staff=True), UserFactory(is_staff=True)
+    first, second = UserFactory.create_batch(2, is_staff=True, is_superuser=True)
     span = {"since": NOW - timedelta(hours=1), "until": NOW + timedelta(hours=1)}
     made = rerating.draft(SKU, **span, reason="Price mistake", actor=first.email)
     assert LedgerEntry.objects.count() == rows, "a draft writes no row"

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
 
-from accounts.models import User
+from accounts.models import AuditEvent, User
 from billing import price_book, price_imports, pricing, rating, rerating
 from billing.errors import BadPrice
 from billing.models import CreditGrant, Discount, LedgerEntry, Price, PriceDraft, Rerating
 from catalog import starter_catalog
-from tests.factories.accounts import TeamFactory
+from tests.factories.accounts import TeamFactory, UserFactory
 from tests.factories.billing import NOVEMBER, billed, priced
 
 D = Decimal
@@ -56,6 +57,67 @@ def test_a_thousandfold_jump_is_refused_with_an_example_until_it_is_confirmed(am
         drafted(amount)
     assert drafted(amount, jump_confirmed=True).amount == D(amount)
     drafted("0.002999", valid_from=NOVEMBER + timedelta(days=1))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("known", "meter", "above", "amount", "against"),
+    [
+        ([], "tokens.input", 0, "3", None),
+        ([("hosted:y", "tokens.input", "0.000015")], "tokens.input", 0, "0.015", r"the dearest other price \(hosted:"),
+        ([("hosted:y", "tokens.input", "0.000015")], "tokens.input", 0, "0.014", None),
+        ([("hosted:y", "tokens.input", "0.000015")], "tokens.input", 0, "0", r"the cheapest other price \(hosted:y\)"),
+        ([("hosted:y", "tokens.output", "0.000015")], "tokens.input", 0, "3", None),
+        ([(SKU, "tokens.input", "0.000003")], "tokens.input", 200_000, "0.006", "its price for shorter prompts"),
+        ([(SKU, "tokens.input", "0.000003")], "tokens.input.cached", 0, "0.003", "tokens.input, which it is charged"),
+        ([(SKU, "tokens.input", "0.000003")], "tokens.input.cached", 0, "0.0000003", None),
+    ],
+)  # fmt: skip
+def test_a_first_price_is_held_against_the_nearest_that_is_known(
+    known: list[tuple[str, str, str]], meter: str, above: int, amount: str, against: str | None
+) -> None:
+    for sku, its, usd in known:
+        priced(sku, **{its.replace(".", "_"): usd})
+    given = {"meter": meter, "above_tokens": above}
+    if against is None:
+        assert drafted(amount, **given).amount == D(amount)
+        return
+    with pytest.raises(BadPrice, match=rf"would cost \$.*, by {against}.*Confirm"):
+        drafted(amount, **given)
+    assert drafted(amount, **given, jump_confirmed=True).amount == D(amount)
+
+
+@pytest.mark.django_db
+def test_a_first_price_is_held_against_what_an_import_lists() -> None:
+    listed = drafted("0.000003", batch="genai-prices 1", valid_from=NOVEMBER - timedelta(days=1))
+    with pytest.raises(BadPrice, match=r"by the list price of the import genai-prices 1 \$0.003"):
+        drafted("3")
+    price_book.review(listed, actor="bob")
+    price_book.activate(listed, actor="bob")
+    assert price_book.reference(SKU, meter="tokens.input", amount=D(1), at=NOVEMBER).named == "the price in force"  # type: ignore[union-attr]
+
+
+@pytest.mark.django_db
+def test_who_drafted_a_price_reviews_it_only_where_there_is_no_other_admin() -> None:
+    ada = UserFactory(email="ada@example.com", is_staff=True, is_superuser=True)
+    UserFactory(is_staff=True)  # may do nothing with prices
+    UserFactory(is_superuser=True, is_staff=True, is_active=False)
+    alone = drafted("0.000003")
+    price_book.review(alone, actor=ada.email)
+    said = AuditEvent.objects.get(subject=str(alone))
+    assert (said.actor, said.verb) == (ada.email, "reviewed their own price, being the only admin,")
+    bob = UserFactory(is_staff=True)
+    bob.user_permissions.add(Permission.objects.get(codename="change_pricedraft"))
+    with pytest.raises(BadPrice, match="there is another admin now"):
+        price_book.activate(alone, actor=ada.email)
+    assert price_book.activate(alone, actor=bob.email).amount == D("0.000003")
+    row = drafted("0.000004")
+    with pytest.raises(BadPrice, match="You drafted it, so another admin has to review it"):
+        price_book.review(row, actor=ada.email)
+    assert PriceDraft.objects.get(pk=row.pk).state == "draft"
+    price_book.review(row, actor=bob.email)
+    assert price_book.activate(row, actor=ada.email).amount == D("0.000004"), "four eyes have seen it"
+    assert AuditEvent.objects.get(verb="reviewed the price").actor == bob.email
 
 
 @pytest.mark.django_db
