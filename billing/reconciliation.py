@@ -2,7 +2,8 @@
 
 It compares quantities, for they are facts of both sides; costs are shown beside them, the provider's as it asks and
 the ledger's as it charges. Models are matched by their names without dates and dots, or by the names given at the
-import. Nothing is changed by it: what is wrong is corrected by billing.corrections.
+import. What was corrected is compared as it is charged now, on the day of its usage whenever it was corrected, and is
+listed with the reason. Nothing is changed by it: what is wrong is corrected by billing.corrections.
 """
 
 import hashlib
@@ -10,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, Sum
-from django.db.models.functions import TruncDate
+from django.db.models import Count, QuerySet, Sum
+from django.db.models.functions import Coalesce, TruncDate
 
 from billing import invoicing, provider_files, rating
 from billing.errors import BadFile
@@ -44,7 +46,7 @@ _UNPRICED = """
 SELECT (v.started_at AT TIME ZONE 'UTC')::date, v.source, q.key, count(*), sum(q.value::numeric)
 FROM billing_usageevent v CROSS JOIN LATERAL jsonb_each_text(v.quantities) q
 WHERE v.path = 'hosted' AND v.started_at >= %s AND v.started_at < %s AND q.value::numeric > 0
-AND NOT EXISTS (SELECT FROM billing_ledgerentry e WHERE e.event_id = v.id AND e.meter = q.key AND e.kind = 'usage')
+AND NOT EXISTS (SELECT FROM billing_ledgerentry e WHERE e.event_id = v.id AND e.meter = q.key)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
@@ -79,7 +81,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Unsure:
-    """Events of one day and source that were not billed, or not by what was measured, and why."""
+    """Events of one day and source that were not billed, or not by what was measured, or corrected, and why."""
 
     day: date
     source: str
@@ -194,16 +196,32 @@ def _theirs(source: ProviderImport) -> dict[_Key, _Sums]:
 
 
 def _ours(begins: datetime, ends: datetime, models: set[str], *, whole: set[str]) -> dict[_Key, _Sums]:
-    """The ledger's usage of those models; `whole`: the provider tells their cost alone, so all meters are one."""
-    rows = LedgerEntry.objects.filter(path=UsagePath.HOSTED, kind="usage", at__gte=begins, at__lt=ends)
-    grouped = rows.annotate(day=TruncDate("at", tzinfo=UTC)).order_by().values_list("day", "sku", "meter")
+    """What the ledger charges for those models by now; `whole`: the provider tells their cost alone, so all meters are
+    one."""
+    usage = LedgerEntry.objects.filter(path=UsagePath.HOSTED, kind="usage", at__gte=begins, at__lt=ends)
+    names = ("day", "sku", "meter")
+    rows = [
+        row
+        for found in (usage.annotate(day=TruncDate("at", tzinfo=UTC)), _corrections(begins, ends))
+        for row in found.order_by().values_list(*names).annotate(quantity_sum=Sum("quantity"), cost=Sum("amount"))
+    ]
     summed: dict[_Key, _Sums] = {}
-    for day, sku, meter, quantity, amount in grouped.annotate(quantity_sum=Sum("quantity"), cost=Sum("amount")):
+    for day, sku, meter, quantity, amount in rows:
         model = provider_files.known_name(sku)
         if model in models:
             key = (day, model, "" if model in whole else FOLDED.get(meter, meter))
             summed[key] = _added(summed.get(key), (None if model in whole else quantity, amount))
     return summed
+
+
+def _corrections(begins: datetime, ends: datetime) -> "QuerySet[Any]":
+    """Those of the usage of these days, each with the `day` of what it corrects: a row, or a class of an event that had
+    no price."""
+    rows = LedgerEntry.objects.filter(path=UsagePath.HOSTED, kind="correction")
+    used_at = Coalesce("corrects__at", "event__started_at")
+    return rows.annotate(used_at=used_at, day=TruncDate(used_at, tzinfo=UTC)).filter(
+        used_at__gte=begins, used_at__lt=ends
+    )
 
 
 def _added(held: _Sums | None, more: _Sums) -> _Sums:
@@ -224,7 +242,7 @@ def _coverage(drifts: list[Drift]) -> Decimal | None:
 
 
 def _unsure(begins: datetime, ends: datetime) -> list[Unsure]:
-    """What was estimated, what had no price, and what was never billed; by day and source, at most SHOWN."""
+    """What was estimated, corrected, had no price or was never billed; by day and source, at most SHOWN."""
     with connection.cursor() as cursor:
         cursor.execute(_ESTIMATED, [begins, ends])
         found = [Unsure(day, source, many, "estimated", reason) for day, source, reason, many in cursor.fetchall()]
@@ -233,6 +251,13 @@ def _unsure(begins: datetime, ends: datetime) -> list[Unsure]:
             Unsure(day, source, many, f"{quantity.normalize():f} {meter}", "not billed: no price when the call began")
             for day, source, meter, many, quantity in cursor.fetchall()
         ]
+    corrected = _corrections(begins, ends).order_by().values_list("day", "source", "meter", "reason")
+    found += [
+        Unsure(day, source, many, _by_how_much(meter, quantity), f"corrected: {reason}")
+        for day, source, meter, reason, many, quantity in corrected.annotate(
+            many=Count("event", distinct=True), changed=Sum("quantity")
+        )
+    ]
     void = Reservation.objects.filter(
         path=UsagePath.HOSTED, state=Reservation.State.VOID, started_at__gte=begins, started_at__lt=ends
     ).annotate(day=TruncDate("started_at", tzinfo=UTC))
@@ -241,3 +266,7 @@ def _unsure(begins: datetime, ends: datetime) -> list[Unsure]:
         for day, source, many in void.order_by().values_list("day", "source").annotate(many=Count("pk"))
     ]
     return sorted(found, key=lambda one: (one.day, one.source, one.what))[:SHOWN]
+
+
+def _by_how_much(meter: str, quantity: Decimal) -> str:
+    return f"{quantity.normalize():+f} {meter}" if quantity else f"the price of {meter}"

@@ -12,9 +12,9 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Team, User
-from billing import metering, provider_files, reconciliation
+from billing import corrections, metering, provider_files, reconciliation
 from billing.errors import BadFile
-from billing.models import ProviderImport
+from billing.models import LedgerEntry, ProviderImport
 from tests.factories.accounts import MembershipFactory, TeamFactory
 from tests.factories.billing import billed, call, settlement
 
@@ -156,6 +156,35 @@ def test_what_was_estimated_or_not_billed_is_listed_with_its_reason() -> None:
         (1, "3 images.output", "not billed: no"),
         (2, "void", "not billed: the"),
     }
+
+
+@pytest.mark.django_db
+def test_what_was_corrected_is_compared_as_it_is_charged_now_and_listed_with_the_reason() -> None:
+    team = TeamFactory()
+    made(team, 1, input=100, output=25, input__cached=50, input__cache_write=7, input__cache_write_1h=3)
+    made(team, 2, input=5, output=1)
+    source = reconciliation.read_in(ANTHROPIC.encode(), filename="a.csv", actor="x")
+    assert {drift.difference for drift in reconciliation.report(source).apart} == {5}
+    price = Decimal("0.000001")
+
+    def correct(meter: str, quantity: int, reason: str, unit_price: Decimal = price) -> None:
+        row = LedgerEntry.objects.get(kind="usage", meter=meter, at__day=1, at__month=11)
+        corrections.correct(row, quantity=Decimal(quantity), unit_price=unit_price, reason=reason, actor="a")
+
+    correct("tokens.output", 12, "counted twice")  # made today, whatever the day of the usage
+    correct("tokens.output", 20, "counted twice")
+    correct("tokens.input.cached", 50, "a wrong price", 2 * price)
+    found = reconciliation.report(source)
+    assert (found.apart, found.coverage) == ((), 100)
+    charged = {drift.meter: drift.charged for drift in found.drifts if drift.day.day == 1}
+    assert (charged["tokens.output"], charged["tokens.input.cached"]) == (20 * price, 100 * price)
+    assert {(one.day.day, one.events, one.what, one.reason) for one in found.unsure} == {
+        (1, 1, "-5 tokens.output", "corrected: counted twice"),
+        (1, 1, "the price of tokens.input.cached", "corrected: a wrong price"),
+    }
+    correct("tokens.input", 0, "a kindness")
+    (drift,) = reconciliation.report(source).apart
+    assert (drift.ours, drift.theirs, drift.charged) == (0, 100, 0)
 
 
 @pytest.mark.django_db
