@@ -157,8 +157,8 @@ class Standing:
         return (lines[number - 1] if number else None), (lines[number] if number < len(lines) else None)
 
 
-def stand(question: Question, teams: Sequence[Team]) -> Standing:
-    """What of the ledger the question is about."""
+def stand(question: Question, teams: Sequence[Team], *, mark: Mark | None = None) -> Standing:
+    """What of the ledger the question is about. `mark`: if it is known, of these teams at least."""
     wanted = tuple(team for team in teams if question.where.team in {None, team.slug})
     scopes: tuple[Scope, ...] = ()
     if question.month is None:
@@ -176,7 +176,7 @@ def stand(question: Question, teams: Sequence[Team]) -> Standing:
     filters = {COLUMNS[name]: text for name, text in given if name != "team"}  # type: ignore[index]
     grid = sources.grid_of(Asked(tuple(bounds), {}), step=question.step, zone=question.zone)
     asked = Asked(tuple(parts), filters)
-    return Standing(question, wanted, scopes, asked, grid, sources.mark_of(asked))
+    return Standing(question, wanted, scopes, asked, grid, sources.mark_of(asked) if mark is None else mark)
 
 
 def read(standing: Standing) -> Reading:

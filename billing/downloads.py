@@ -11,13 +11,19 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
+from billing import coverage
 from billing.scope import Scope
 from billing.statements import Format
 
 
 def answer(request: HttpRequest, found: Scope, form: Format) -> StreamingHttpResponse:
-    """The file. Raises NoParquet before anything is sent."""
-    return stream(request, form.write(found), name=name_of(found, form), media_type=form.media_type)
+    """The file; its headers say how much of the month was measured. Raises NoParquet before anything is sent."""
+    response = stream(request, form.write(found), name=name_of(found, form), media_type=form.media_type)
+    measured = coverage.of(found)
+    response.headers["x-modelport-measured-percent"] = str(measured.percent)
+    response.headers["x-modelport-events"] = str(measured.events)
+    response.headers["x-modelport-estimated-events"] = str(measured.estimated)
+    return response
 
 
 def stream(

@@ -89,6 +89,7 @@ CELLS = {
     "x_Day": "d.day",
     "x_TimeZone": "{zone}",
     "x_LedgerEntries": "g.entries",
+    "x_MeasuredPercent": f"CASE WHEN {_USAGE} THEN {{measured}} END",
 }
 COLUMNS = tuple(CELLS)
 UNITS = {"tokens": "Tokens", "compute": "Seconds", "requests": "Requests"}
@@ -116,6 +117,7 @@ def query(scope: Scope) -> sql.Composable:
         "list_price": _decimal("g.list_price"),
         "cost": _decimal("g.amount"),
         "list_cost": _decimal(f"CASE WHEN {_USAGE} THEN g.quantity * g.list_price ELSE g.amount END"),
+        "measured": _decimal("trunc((g.entries - g.estimated) * 100.0 / g.entries, 1)"),
         "unit": _unit(),
         "deployment": copying.text("g.deployment_name"),
         "model": copying.text("g.model_name"),
@@ -141,6 +143,7 @@ def _groups(scope: Scope, days: list[Day]) -> sql.Composable:
         " e.deployment_name, e.api_key_name, e.member, e.tag, e.meter, e.unit_price,"
         " coalesce(e.list_price, e.unit_price) AS list_price, e.currency, e.kind, e.reason,"
         " {corrects_billed} AS corrects_billed, min(e.id) AS first, count(*) AS entries,"
+        " count(*) FILTER (WHERE e.quality = 'estimated') AS estimated,"
         " sum(e.quantity) AS quantity, sum(e.amount) AS amount "
         "FROM ({found}) e {joined} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,"
         " CASE WHEN e.kind = 'usage' THEN 0 ELSE e.id END"

@@ -150,8 +150,9 @@ def facts_of(standing: Standing, *, now: datetime) -> dict[str, Facts]:
     """By the team's slug, in one query whatever their number."""
     question = standing.question
     own = Budget.objects.filter(team=OuterRef("pk"), scope=Budget.Scope.TEAM, period=Budget.Period.MONTHLY)
+    named = {name: text for name, text in standing.asked.filters.items() if name != "meter"}  # an event has several
     events = UsageEvent.objects.filter(
-        team=OuterRef("pk"), started_at__gte=question.begins, started_at__lt=question.ends, quality="estimated"
+        team=OuterRef("pk"), started_at__gte=question.begins, started_at__lt=question.ends, quality="estimated", **named
     )
     calls = Reservation.objects.filter(team=OuterRef("pk"), state=Reservation.State.OPEN)
     rows = Team.objects.filter(pk__in=[team.pk for team in standing.teams]).values_list(

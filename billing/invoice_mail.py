@@ -13,6 +13,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from billing import invoice_pdf, money, scope, statements
+from billing.coverage import Coverage
 from billing.models import Invoice, InvoiceMail
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def _message(mail: InvoiceMail) -> EmailMessage:
     link = settings.PUBLIC_URL + reverse("invoice", args=[invoice.name])
     message = EmailMessage(
         subject=f"Invoice {invoice.name} for {invoice.team_name}, {invoice.month:%B %Y}",
-        body=f"{money.dollars(invoice.due)} are due for {invoice.month:%B %Y}.\n\n{link}\n",
+        body=f"{money.dollars(invoice.due)} are due for {invoice.month:%B %Y}. "
+        f"{Coverage(invoice.events, invoice.estimated).words}\n\n{link}\n",
         to=mail.emails,
     )
     message.attach(f"{invoice.name}.pdf", invoice_pdf.render(invoice), "application/pdf")

@@ -14,7 +14,8 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from fpdf import FPDF, FontFace
 from fpdf.enums import TableBordersLayout
 
-from billing import heads, invoicing, money
+from billing import heads, money
+from billing.coverage import Coverage
 from billing.invoice_lines import Shown, sections
 from billing.models import Invoice
 
@@ -105,11 +106,10 @@ class _Page:
 
     def checks(self) -> None:
         invoice, pdf = self.invoice, self.pdf
-        share = invoicing.measured_share(invoice.events, invoice.estimated)
         pdf.write_line("Checked before it was issued", size=9, bold=True)
         for check in invoice.checks:
             pdf.write_line(f"{check['name']}: {check['says']}.", size=8, muted=True)
-        said = f"{share} % of {invoice.events:,} usage events are measured, {invoice.estimated:,} are estimated."
+        said = Coverage(invoice.events, invoice.estimated).words
         pdf.write_line(said, size=8, muted=True)
         head = heads.of(invoice)
         pdf.write_line(f"Detail file: {head.rows:,} rows, last digest {head.digest}", size=8, muted=True)

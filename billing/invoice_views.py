@@ -12,6 +12,7 @@ from accounts import audit
 from accounts.http import TeamRequest, team_required
 from accounts.roles import KEEPERS
 from billing import heads, invoice_pdf, invoicing, money, periods
+from billing.coverage import Coverage
 from billing.forms import InvoiceSettingsForm
 from billing.invoice_lines import sections
 from billing.models import Invoice, StatementMail
@@ -54,7 +55,7 @@ def invoice(request: TeamRequest, name: str) -> HttpResponse:
         "due": money.dollars(found.due),
         "exact": money.plain(found.total),
         "head": heads.of(found),
-        "share": invoicing.measured_share(found.events, found.estimated),
+        "share": Coverage(found.events, found.estimated).percent,
         "mail": getattr(found, "mail", None),
     }
     return render(request, "billing/invoice.html", context)

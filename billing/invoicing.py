@@ -9,7 +9,6 @@ held against each other (billing.closing); what does not fit keeps that team's a
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -111,13 +110,6 @@ def watermark() -> int:
     if not settled and LedgerEntry.objects.exists():
         raise NotYet("the ledger is being written to without a pause; the next run tries again")
     return settled
-
-
-def measured_share(events: int, estimated: int) -> Decimal:
-    """Percent of the events that were measured, not estimated, rounded down to a tenth: only all of them are 100."""
-    if not events:
-        return Decimal(100)
-    return Decimal((events - estimated) * 1000 // events) / 10
 
 
 def _check_time(team: Team, month: periods.Month, *, now: datetime) -> None:

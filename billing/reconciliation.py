@@ -14,10 +14,10 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncDate
 
-from billing import invoicing, provider_files, rating
+from billing import coverage, provider_files, rating
 from billing.errors import BadFile
 from billing.models import LedgerEntry, ProviderImport, ProviderUsage, Reservation, UsageEvent
 from billing.models.usage import UsagePath
@@ -161,14 +161,14 @@ def report(source: ProviderImport) -> Report:
         _drift(key, ours.get(key, _NEITHER), theirs.get(key, _NEITHER)) for key in sorted(ours.keys() | theirs.keys())
     ]
     events = UsageEvent.objects.filter(path=UsagePath.HOSTED, started_at__gte=begins, started_at__lt=ends)
-    count, estimated = events.count(), events.filter(quality="estimated").count()
+    counted = events.aggregate(all=Count("pk"), estimated=Count("pk", filter=Q(quality="estimated")))
     return Report(
         source=source,
         drifts=tuple(drifts),
         unsure=tuple(_unsure(begins, ends)),
         coverage=_coverage(drifts),
-        measured=invoicing.measured_share(count, estimated),
-        events=count,
+        measured=coverage.percent_of(counted["all"], counted["estimated"]),
+        events=counted["all"],
         unknown=tuple(sorted(models - {model for _, model, _ in ours})),
     )
 
@@ -200,13 +200,12 @@ def _ours(begins: datetime, ends: datetime, models: set[str], *, whole: set[str]
     one."""
     usage = LedgerEntry.objects.filter(path=UsagePath.HOSTED, kind="usage", at__gte=begins, at__lt=ends)
     names = ("day", "sku", "meter")
-    rows = [
-        row
+    first, second = (
+        found.order_by().values_list(*names).annotate(quantity_sum=Sum("quantity"), cost=Sum("amount"))
         for found in (usage.annotate(day=TruncDate("at", tzinfo=UTC)), _corrections(begins, ends))
-        for row in found.order_by().values_list(*names).annotate(quantity_sum=Sum("quantity"), cost=Sum("amount"))
-    ]
+    )
     summed: dict[_Key, _Sums] = {}
-    for day, sku, meter, quantity, amount in rows:
+    for day, sku, meter, quantity, amount in first.union(second, all=True):
         model = provider_files.known_name(sku)
         if model in models:
             key = (day, model, "" if model in whole else FOLDED.get(meter, meter))

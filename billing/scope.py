@@ -27,7 +27,8 @@ EMPTY = 0  # no ledger row has an id of 0 or less
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """Rows of the team with at < `ends` and id <= `upto` (None: all so far) that are at or after `own_from`, or before
-    it with an id beyond `late_after` (None: none). `number` is the invoice's, empty while the month is open."""
+    it with an id beyond `late_after` (None: none). `number` is the invoice's, empty while the month is open, and so
+    are the `events` of the month and those of them that are `estimated`."""
 
     team_id: UUID
     team_slug: str
@@ -40,6 +41,8 @@ class Scope:
     late_after: int | None
     upto: int | None
     number: str = ""
+    events: int = 0
+    estimated: int = 0
 
     @property
     def zone(self) -> str:
@@ -182,6 +185,8 @@ def of_invoice(invoice: Invoice) -> Scope:
         late_after=invoice.late_after,
         upto=invoice.upto,
         number=invoice.name,
+        events=invoice.events,
+        estimated=invoice.estimated,
     )
 
 

@@ -77,6 +77,12 @@ class Mark:
     zones: Mapping[UUID, str]
 
 
+# Calls, each once; those that used a meter; calls and slices of compute, each once, where `meter` is among the names.
+_COUNTED = {
+    "calls": "calls",
+    "uses": "uses",
+    "events": "CASE WHEN meter LIKE 'compute.%' THEN entries ELSE calls END",
+}
 LEDGER_ALONE = Mark(0, 0, {})
 _MARK = """
 SELECT m.through, m.turn, z.team_id, z.zone
@@ -118,11 +124,11 @@ def summed(
     *,
     grid: Grid,
     names: tuple[str, ...],
-    calls: Literal["calls", "uses"],
+    calls: Literal["calls", "uses", "events"],
     mark: Mark | None = None,
 ) -> list[Any]:
     """Rows of `names` (team_id, those of rollups.NAMES, and `number`, the place in the grid from 1) with the exact sums
-    of quantity and amount, the count of calls and what caches saved; in the order of the names. Groups in which rows
+    of quantity and amount, the count of `calls` and what caches saved; in the order of the names. Groups in which rows
     that stand elsewhere took everything away are left out. With `split` among the names, and none of the ledger's: all
     rows once for each split that days are kept by, from its own sums. `mark`: read before, for several sums."""
     if not asked.parts:
@@ -134,11 +140,11 @@ def summed(
         found = [source for place in places for source in _Reading(place, asked, grid, names, mark).sources()]
         columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
         query = sql.SQL(
-            "WITH r AS (SELECT {columns}, sum(quantity), sum(amount), sum({calls})::bigint, sum(saved) "
+            "WITH r AS (SELECT {columns}, sum(quantity), sum(amount), sum({counted})::bigint, sum(saved) "
             "FROM ({sources}) AS s GROUP BY {columns} HAVING sum(entries) > 0 ORDER BY {columns}) "
             "SELECT m.turn, r.* FROM (SELECT coalesce(max(turn), 0) AS turn FROM billing_rollupmark) AS m "
             "LEFT JOIN r ON true"
-        ).format(columns=columns, calls=sql.Identifier(calls), sources=sql.SQL(" UNION ALL ").join(found))
+        ).format(columns=columns, counted=sql.SQL(_COUNTED[calls]), sources=sql.SQL(" UNION ALL ").join(found))
         with connection.cursor() as cursor:
             cursor.execute(query)
             rows = cursor.fetchall()

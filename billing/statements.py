@@ -14,14 +14,15 @@ from itertools import chain
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import Count, DateTimeField, F, Func, IntegerField, QuerySet, Sum, Value
+from django.db.models import Count, DateTimeField, F, Func, IntegerField, Q, QuerySet, Sum, Value
 from django.db.models.functions import Greatest
 
 from accounts import csv_rows
 from accounts.models import Team
-from billing import detail, focus, parquet, periods, scope
+from billing import coverage, detail, focus, parquet, periods, scope
 from billing.copying import safe
 from billing.meters import METERS
+from billing.models.usage import Quality
 from billing.scope import Day, Scope
 
 COLUMNS = (
@@ -41,13 +42,15 @@ COLUMNS = (
     "kind",
     "reason",
     "time_zone",
+    "measured_percent",
 )
 CHUNK = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One day x source x key x meter x unit price x kind. `cost` is exactly the sum of the ledger's rows behind it."""
+    """One day x source x key x meter x unit price x kind. `cost` is exactly the sum of the ledger's rows behind it: so
+    many `entries`, of which `estimated` are of events that were not measured."""
 
     day: date
     path: str
@@ -62,6 +65,13 @@ class Row:
     currency: str
     kind: str = "usage"
     reason: str = ""
+    entries: int = 0
+    estimated: int = 0
+
+    @property
+    def measured_percent(self) -> str:
+        """Of usage."""
+        return exact(coverage.percent_of(self.entries, self.estimated)) if self.kind == "usage" else ""
 
     @property
     def unit(self) -> str:
@@ -105,7 +115,8 @@ def summed(entries: "QuerySet[Any, Any]", by: Sequence[str]) -> "QuerySet[Any, A
 
 def rows_of(found: Scope) -> Iterator[Row]:
     days = found.days()
-    ordered = grouped(found, days).order_by(
+    counted = grouped(found, days).annotate(estimated=Count("pk", filter=Q(quality=Quality.ESTIMATED)))
+    ordered = counted.order_by(
         "number", "path", "source", "api_key_name", "meter", "unit_price", *NAMES, "kind", "reason"
     )
     for (
@@ -122,10 +133,14 @@ def rows_of(found: Scope) -> Iterator[Row]:
         reason,
         quantity,
         cost,
-        _,
+        entries,
+        estimated,
     ) in ordered.iterator(CHUNK):
         day = days[place - 1][0]
-        yield Row(day, path, model, deployment, key, source, meter, quantity, price, cost, currency, kind, reason)
+        yield Row(
+            day, path, model, deployment, key, source, meter, quantity, price, cost, currency, kind, reason, entries,
+            estimated,
+        )  # fmt: skip
 
 
 def as_csv(found: Scope) -> Iterator[bytes]:
@@ -173,4 +188,5 @@ def _cells(found: Scope, row: Row) -> list[str]:
         row.kind,
         safe(row.reason),
         found.zone,
+        row.measured_percent,
     ]

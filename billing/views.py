@@ -14,7 +14,20 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.http import TeamRequest, team_required
-from billing import asking, charts, costs, downloads, glance, idleness, parquet, periods, questions, rating, scope
+from billing import (
+    asking,
+    charts,
+    costs,
+    coverage,
+    downloads,
+    glance,
+    idleness,
+    parquet,
+    periods,
+    questions,
+    rating,
+    scope,
+)
 from billing.asking import CostsRequest, costs_question
 from billing.costs import FAILED_STARTS, STARTING, Bucket, Line, Reading, Standing
 from billing.errors import BadMonth, NoParquet
@@ -63,6 +76,8 @@ def costs_page(request: CostsRequest) -> HttpResponse:
     standing = asking.standing(request)
     reading, lines = costs.read(standing), costs.lines(standing)
     facts = glance.facts_of(standing, now=now)
+    estimated = sum(one.estimated for one in facts.values())
+    measured = coverage.of_page(standing, estimated=estimated)
     glances = glance.each(standing, facts, glance.spent_of(standing, reading), now=now)
     names = {team.slug: team.name for team in standing.teams} if question.split == "team" else {}
     entries = charts.legend(reading, names=names)
@@ -82,7 +97,8 @@ def costs_page(request: CostsRequest) -> HttpResponse:
         "more_lines": (len(lines[MOST_LINES:]), rating.add(line.cost for line in lines[MOST_LINES:])),
         "names": names,
         "figures": _figures(lines, reading),
-        "estimated": sum(one.estimated for one in facts.values()),
+        "coverage": measured,
+        "estimated": measured.estimated if measured else estimated,
         "in_flight": sum(one.in_flight for one in facts.values()),
         "fields": question.fields(),
         "parquet": parquet.installed(),

@@ -15,8 +15,9 @@ import pytest
 
 from accounts.models import ApiKey, Membership, Team
 from billing import focus, periods, scope
+from billing.models import LedgerEntry
 from tests.factories.accounts import MembershipFactory
-from tests.factories.months import full_october
+from tests.factories.months import entry, full_october
 
 PYTHON = os.environ.get("FOCUS_VALIDATOR", "")
 # "InvoiceId MUST be null" and "InvoiceId MUST NOT be null", each without its condition.
@@ -30,6 +31,8 @@ pytestmark = [
 
 def test_the_validator_fails_no_rule_but_the_two_that_contradict_each_other(tmp_path: Path) -> None:
     team = MembershipFactory(team=full_october()).team
+    used = LedgerEntry.objects.get(team=team, kind="credit")
+    entry(team, "credit", used.at, quantity="1", unit_price="0.1", meter="", sku="", reason="given back", corrects=used)
     Membership.objects.filter(team=team).delete()  # nobody is left in it; what it owes stays
     ApiKey.objects.filter(team=team).delete()
     failed, passed = report(october(team), tmp_path)

@@ -3,14 +3,17 @@
 import asyncio
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.management import call_command
 from django.db import connections
 from django.db.models import Sum
 from django.test import AsyncClient, Client
@@ -19,11 +22,11 @@ from hypothesis import strategies as st
 
 from accounts import keys
 from accounts.models import Team
-from billing import chain, detail, focus, parquet, periods, scope, statements
+from billing import chain, detail, focus, invoicing, metering, parquet, periods, rollups, scope, statements
 from billing.models import LedgerEntry
 from tests.factories.accounts import MembershipFactory, TeamFactory
-from tests.factories.billing import billed
-from tests.factories.months import full_october
+from tests.factories.billing import billed, call, settlement
+from tests.factories.months import awake, full_october
 
 ENUMS = {
     "ChargeCategory": {"Usage", "Purchase", "Tax", "Credit", "Adjustment"},
@@ -191,6 +194,60 @@ def test_every_door_gives_the_same_bytes(client: Client) -> None:
     assert client.get("/api/v1/statements/2026-10?format=xls", headers=headers).status_code == 400
     buttons = client.get("/billing/?month=2026-10").content.decode()
     assert all(f"/billing/statements/2026-10.csv?format={form}" in buttons for form in ("detail", "focus"))
+
+
+@pytest.mark.django_db
+def test_every_report_says_how_much_was_measured_and_a_closed_month_says_it_for_ever(
+    client: Client, settings: Any
+) -> None:
+    settings.INVOICE_CHECKS = []
+    team = TeamFactory()
+    for number in range(8):
+        at = datetime(2026, 10, 3 + number // 4, tzinfo=UTC)
+        asked = call(team, started_at=at, member="ann" if number % 2 else "bob")
+        metering.reserve(asked)
+        metering.settle(settlement(asked, quality="estimated" if number in {1, 3, 4} else "measured"))
+    awake(team, datetime(2026, 10, 4, tzinfo=UTC), seconds=20)
+    client.force_login(MembershipFactory(team=team).user)
+
+    def said() -> tuple[dict[str, str], dict[str, bytes]]:
+        heads, files = {}, {}
+        for form in ("plain", "detail", "focus"):
+            answer = client.get(f"/billing/statements/2026-10.csv?format={form}")
+            heads[form] = answer["x-modelport-measured-percent"]
+            assert (answer["x-modelport-events"], answer["x-modelport-estimated-events"]) == ("9", "3")
+            files[form] = b"".join(answer)  # type: ignore[arg-type]
+        heads["page"] = str(client.get("/billing/?month=2026-10").context["coverage"].percent)
+        return heads, files
+
+    wished = dict.fromkeys(("plain", "detail", "focus", "page"), "66.6")
+    assert said()[0] == wished
+    rollups.roll_up()
+    assert said()[0] == wished
+    by_member = client.get("/billing/?month=2026-10&member=ann").context["coverage"]
+    assert (by_member.events, by_member.estimated, by_member.percent) == (4, 2, 50)
+    assert client.get("/billing/?month=2026-10&meter=tokens.input").context["coverage"] is None
+    assert 'data-coverage="66.6"' in client.get("/billing/?month=2026-10").content.decode()
+    plain = {
+        (row["date"], row["measured_percent"]) for row in rows_of(text_of(team, "plain")) if row["unit"] == "token"
+    }
+    assert plain == {("2026-10-03", "50"), ("2026-10-04", "75")}
+    by_person = [row for row in rows_of(text_of(team, "focus")) if row["x_Member"]]
+    assert {(row["x_Day"][-2:], row["x_Member"], row["x_MeasuredPercent"]) for row in by_person} == {
+        ("03", "ann", "0.0"), ("03", "bob", "100.0"), ("04", "ann", "100.0"), ("04", "bob", "50.0"),
+    }  # fmt: skip
+    assert {row["quality"] for row in rows_of(text_of(team, "detail"))} == {"measured", "estimated"}
+    invoice = invoicing.close(team, october(team), now=datetime(2026, 11, 10, tzinfo=UTC))
+    assert invoice
+    heads, files = said()
+    assert heads == wished
+    late = call(team, started_at=datetime(2026, 10, 5, tzinfo=UTC))
+    metering.reserve(late)
+    metering.settle(settlement(late, quality="estimated"))
+    assert said() == (heads, files)
+    out = io.StringIO()
+    call_command("export_statement", "2026-10", team=team.slug, out=os.devnull, stderr=out)
+    assert out.getvalue() == "66.6 % of 9 usage events are measured, 3 are estimated.\n"
 
 
 @pytest.mark.django_db(transaction=True)

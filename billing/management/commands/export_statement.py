@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Team
-from billing import periods, scope
+from billing import coverage, periods, scope
 from billing.errors import BadMonth, NoParquet
 from billing.statements import FORMATS
 
@@ -26,6 +26,7 @@ class Command(BaseCommand):
         try:
             found = scope.of(team, periods.month_named(options["month"], team.time_zone))
             pieces = FORMATS[options["format"]].write(found)
+            self.stderr.write(coverage.of(found).words)
         except (BadMonth, NoParquet) as error:
             raise CommandError(str(error)) from error
         if options["out"]:
