@@ -111,7 +111,7 @@ def _people(member: Membership, many: int) -> dict[str, Any]:
         terms = stating.of_licence(licence, is_closed=False)
         agreements.agree(team, terms, use="internal", model=MODEL, actor=member.user.email)
     return {
-        "member-role member-remove": others[0].pk,
+        "member-role member-remove api-member": others[0].pk,
         "mfa_remove_webauthn mfa_edit_webauthn": 1,
         "invitation-resend invitation-revoke": invitations[0].pk,
     }
