@@ -31,7 +31,8 @@ def weights_list(request: TeamRequest) -> HttpResponse:
     context = {
         "cards": rows,
         "page": page,
-        "unfinished": drafts.unfinished(request.team),
+        # "No weights yet" must not be all that somebody reads whose upload waits; others find it on the upload's page.
+        "unfinished": [] if rows else drafts.unfinished(request.team),
         "any_in_motion": any(one.row.is_in_motion for one in rows),
         "may_change": request.membership.role in MAKERS,
         "api_url": request.build_absolute_uri("/api/v1"),
