@@ -80,7 +80,10 @@ async def client(async_client: AsyncClient, member: Membership) -> AsyncClient:
 
 def _connections() -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend'"  # nor who vacuums it
+        )
         return int(cursor.fetchone()[0])
 
 
