@@ -149,7 +149,10 @@ def review(row: PriceDraft, *, actor: str) -> None:
     with transaction.atomic():
         _move(row, since=[State.DRAFT], to=State.REVIEWED, reviewed_by=actor)
         verb = "reviewed their own price, being the only admin," if own else "reviewed the price"
-        audit.record(None, actor=actor, verb=verb, subject=str(row))
+        audit.record(
+            None, actor=actor, verb=verb, subject=str(row),
+            before={"state": State.DRAFT}, after={"state": State.REVIEWED},
+        )  # fmt: skip
 
 
 def activate(row: PriceDraft, *, actor: str) -> Price:
