@@ -6,13 +6,15 @@ failed is not stored: the same key tries anew.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts import sealing
@@ -22,6 +24,7 @@ from gateway.models import StoredAnswer
 LONGEST_KEY = 255
 LEASE_S = 30
 KEPT_H = 24
+TRIES = 5
 LARGEST = 4 * 1024 * 1024
 
 
@@ -51,9 +54,7 @@ def claim(team_id: UUID, key: str, path: str, body: bytes) -> Claim | Replay:
     owner, now = uuid4(), timezone.now()
     fresh = {"body_digest": body_digest, "owner": owner, "lease_until": now + timedelta(seconds=LEASE_S)}
     with transaction.atomic():
-        row, made = StoredAnswer.objects.select_for_update().get_or_create(
-            team_id=team_id, key_digest=key_digest, defaults=fresh
-        )
+        row, made = _row(team_id, key_digest, fresh)
         if made:
             return Claim(row.pk, owner)
         if row.created_at < now - timedelta(hours=KEPT_H):
@@ -66,10 +67,19 @@ def claim(team_id: UUID, key: str, path: str, body: bytes) -> Claim | Replay:
         if row.status is not None:
             return Replay(dict(row.headers), sealing.unseal(row.sealed_body).encode("latin-1"))
         if row.lease_until > now:
-            headers = {"retry-after": "1", "x-should-retry": "true"}
-            raise _conflict("A call with this Idempotency-Key is in flight.", "idempotency_key_in_use", headers)
+            raise _in_use()
         StoredAnswer.objects.filter(pk=row.pk).update(**fresh)
         return Claim(row.pk, owner)
+
+
+def _row(team_id: UUID, key_digest: str, fresh: dict[str, Any]) -> tuple[StoredAnswer, bool]:
+    """The key's row, locked, and whether it was made just now. One that is there when it is to be made may be given
+    back before it can be read, by a first call that failed: then it is tried again."""
+    rows = StoredAnswer.objects.select_for_update()
+    for _ in range(TRIES):
+        with contextlib.suppress(IntegrityError):
+            return rows.get_or_create(team_id=team_id, key_digest=key_digest, defaults=fresh)
+    raise _in_use()
 
 
 def keep(claimed: Claim, headers: dict[str, str], body: bytes) -> None:
@@ -118,6 +128,11 @@ def pumped(stream: AsyncIterator[bytes], tasks: "set[asyncio.Task[object]]") -> 
 async def _read(queue: "asyncio.Queue[bytes | None]") -> AsyncIterator[bytes]:
     while (event := await queue.get()) is not None:
         yield event
+
+
+def _in_use() -> WireError:
+    headers = {"retry-after": "1", "x-should-retry": "true"}
+    return _conflict("A call with this Idempotency-Key is in flight.", "idempotency_key_in_use", headers)
 
 
 def _conflict(message: str, code: str, headers: dict[str, str]) -> WireError:

@@ -13,7 +13,10 @@ from django.db import connection
 from billing.batching import Batcher, conninfo_from_settings
 from billing.errors import DatabaseDown
 from billing.models import Reservation, UsageEvent
+from gateway import idempotency
+from gateway.errors import WireError
 from gateway.models import StoredAnswer
+from tests.factories.accounts import TeamFactory
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_calls import wait_for
 
@@ -144,6 +147,27 @@ def test_many_at_once_make_one_call(gateway: Gateway) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(call, range(8))) == {200}
     assert UsageEvent.objects.count() == 1
+
+
+def test_a_key_that_is_taken_and_given_back_by_many_at_once_is_free_or_in_use(db: None) -> None:
+    team = TeamFactory()
+
+    def take(_: int) -> set[str]:
+        said = set()
+        for _ in range(60):
+            try:
+                claimed = idempotency.claim(team.pk, "k", "/v1/chat/completions", b"{}")
+                assert isinstance(claimed, idempotency.Claim)
+                idempotency.release(claimed)
+                said.add("free")
+            except WireError as error:
+                said.add(str(error.code))
+        connection.close()
+        return said
+
+    with ThreadPoolExecutor(4) as pool:
+        said = set[str]().union(*pool.map(take, range(4)))
+    assert said == {"free", "idempotency_key_in_use"}
 
 
 def _post(gateway: Gateway, path: str, body: dict[str, Any], key: str) -> httpx.Response:

@@ -28,7 +28,7 @@ def test_no_route_of_the_schema_fails_inside(running_portal: RunningPortal, tmp_
     done = subprocess.run(
         [
             command, "run", f"{running_portal.url}/api/v1/schema", "--header", f"Authorization: Bearer {key}",
-            "--checks", "not_a_server_error", *phases, "--mode", "all",
+            "--checks", "not_a_server_error", *phases, "--mode", "all", "--workers", "2",
             "--generation-deterministic", "--request-timeout", "60", "--suppress-health-check", "all",
         ],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.journeys.schema_hooks", "PYTHONPATH": str(ROOT)},
