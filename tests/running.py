@@ -149,7 +149,7 @@ def portals_hub() -> Iterator[TestHub]:
 
 @pytest.fixture(scope="session")
 def running_portal(portals_hub: TestHub) -> Iterator[RunningPortal]:
-    """One portal for all tests that only use it; they stand in the xdist group "portal", so one worker runs it."""
+    """One portal for all tests of an xdist group, which one worker runs: they use it, or break it and have it mend."""
     folder = Path(tempfile.mkdtemp(prefix="modelport-run-"))
     portal = RunningPortal(folder, env={"HUB_URL": portals_hub.url})
     try:

@@ -1,10 +1,12 @@
-"""Which tests run one after another on one worker: all that stand in the group "portal" share one running portal.
+"""Which tests run one after another on one worker: all that stand in one group share one running portal. There are two:
+"faults" for those that break things, "portal" for the rest.
 
 pytest-xdist 3.8 reads its group mark from test ids in a way that pytest 9.2 no longer allows, and silently ignores it;
 so the group is found here, by the file that a test stands in.
 """
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,13 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
-MARK = 'xdist_group("portal")'
+MARK = re.compile(r'xdist_group\("(\w+)"\)')
 
 
 class ByFile(LoadGroupScheduling):
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::", maxsplit=1)[0]
-        return "portal" if _needs_a_portal(path) else nodeid
+        return _group(path) or nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -26,5 +28,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 @functools.cache
-def _needs_a_portal(path: str) -> bool:
-    return MARK in (ROOT / path).read_text()
+def _group(path: str) -> str:
+    found = MARK.search((ROOT / path).read_text())
+    return found[1] if found else ""

@@ -20,7 +20,7 @@ from tests.fakes import openai_upstream
 from tests.fakes.openai_upstream import Provider
 from tests.running import RunningPortal
 
-pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
+pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("faults")]
 ASK = [{"role": "user", "content": "Count to three."}]
 CALLS = int(os.environ.get("SWITCH_CALLS", "600"))
 A_SECOND = 40

@@ -25,7 +25,7 @@ from tests.factories import tiny_weights as tiny
 from tests.fakes.hub import TestHub
 from tests.running import RunningPortal
 
-pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
+pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("faults")]
 
 MIB = 1024 * 1024
 LARGE = tiny.gguf(tiny.SHAPES | {"extra.weight": (32, 65_536)}, seed=7)

@@ -11,7 +11,7 @@ from openai import APIError, OpenAI
 from tests.calls import api, engines, wait_until
 from tests.running import RunningPortal
 
-pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
+pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("faults")]
 
 HOSTED = "smollm2-135m-instruct"
 

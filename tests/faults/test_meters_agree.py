@@ -29,7 +29,7 @@ from tests.fakes import metered_upstream
 from tests.fakes.metered_upstream import PER_MESSAGE, Bill, MeteredProvider, cut_after, inputs, prompt_of
 from tests.running import RunningPortal
 
-pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
+pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("faults")]
 
 CALLS = int(os.environ.get("PROOF_CALLS", "200"))
 AT_ONCE = 32

@@ -17,7 +17,7 @@ from tests.calls import api, wait_until
 from tests.catalog.uploads.conftest import CHUNK, TUS, metadata
 from tests.running import RunningPortal
 
-pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("portal")]
+pytestmark = [pytest.mark.portal, pytest.mark.xdist_group("faults")]
 
 MIB = 1024 * 1024
 PIECE = hashlib.shake_256(b"weights").digest(MIB)
