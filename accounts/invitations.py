@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urljoin
@@ -17,7 +18,7 @@ from django.db.models import Count, QuerySet, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import audit, keys, quotas, roles
+from accounts import audit, keys, proving, quotas, roles
 from accounts.errors import AlreadyThere, DeadInvitation, NotAllowed
 from accounts.models import Invitation, Membership, Quota, Role, Team, User
 
@@ -96,6 +97,14 @@ def digest_of(token: str) -> str:
         raise DeadInvitation("This link is not whole. Copy all of it from the mail.") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`lost`: the account had other ways in, which are gone (accounts.proving)."""
+
+    member: Membership
+    lost: bool
+
+
 def find(digest: str) -> Invitation:
     """The live invitation, or DeadInvitation with one text for each way in which it can be dead."""
     row = Invitation.objects.filter(digest=digest).select_related("team", "invited_by").first()
@@ -108,8 +117,10 @@ def find(digest: str) -> Invitation:
     return row
 
 
-def accept(digest: str, *, user: User) -> Membership:
-    """Make the user a member, once. Raises DeadInvitation, NotAllowed for another's address, or QuotaReached."""
+def accept(digest: str, *, user: User, session_key: str = "") -> Joined:
+    """Make the user a member, once; the link shows that the address is theirs, who are here in that session.
+
+    Raises DeadInvitation, NotAllowed for another's address, or QuotaReached."""
     with transaction.atomic():
         row = find(digest)
         row = Invitation.objects.select_for_update(of=("self",)).select_related("team").get(pk=row.pk)
@@ -118,15 +129,17 @@ def accept(digest: str, *, user: User) -> Membership:
         if not is_for(row, user):
             raise NotAllowed(f"This invitation is for {row.email}; you are signed in as {user.email}.")
         Invitation.objects.filter(pk=row.pk).update(accepted_at=timezone.now(), accepted_by=user)
+        lost = proving.prove(user, row.email, session_key=session_key)
         member, made = Membership.objects.get_or_create(team=row.team, user=user, defaults={"role": row.role})
         if made:
             audit.record(
-                row.team, actor=user.email, verb="joined the team", subject=row.email, after={"role": row.role}
-            )
-    return member
+                row.team, actor=user.email, verb="joined the team", subject=row.email,
+                after={"role": row.role} | ({"other ways in": "removed"} if lost else {}),
+            )  # fmt: skip
+    return Joined(member, lost)
 
 
-def join_as_new(digest: str, *, password: str) -> Membership:
+def join_as_new(digest: str, *, password: str) -> Joined:
     """Make the account that was invited, its address confirmed by the link that came there, and the membership."""
     try:
         with transaction.atomic():

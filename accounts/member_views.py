@@ -15,11 +15,16 @@ from accounts import invitations, members
 from accounts.errors import AccountError, DeadInvitation, NotAllowed
 from accounts.forms import InvitationForm, JoinForm
 from accounts.http import SESSION_KEY, TeamRequest, team_required
+from accounts.invitations import Joined
 from accounts.models import Invitation, Membership, Role, User
 from accounts.roles import MAKERS, MANAGERS, WORDS
 from accounts.views import refused, team_page
 
 INVITATION_KEY = "invitation"
+LOST = (
+    "This account's address had never been confirmed. In case somebody else opened it, its other addresses, second "
+    "factors and sign-ons were removed: set up your own again under Account."
+)
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -142,13 +147,15 @@ def join(request: HttpRequest) -> HttpResponse:
     form = None if account or request.user.is_authenticated else JoinForm(request.POST or None, email=row.email)
     if request.method == "POST":
         try:
-            member = _joined(request, digest, form)
+            joined = _joined(request, digest, form)
         except AccountError as error:
             return _join_page(request, row, account, form, problem=str(error), status=400)
-        if member is not None:
+        if joined is not None:
             request.session.pop(INVITATION_KEY, None)
-            request.session[SESSION_KEY] = str(member.team_id)
-            messages.success(request, f"Welcome to {row.team.name}: you are {member.role} here.")
+            request.session[SESSION_KEY] = str(joined.member.team_id)
+            messages.success(request, f"Welcome to {row.team.name}: you are {joined.member.role} here.")
+            if joined.lost:
+                messages.warning(request, LOST)
             return redirect("home")
     return _join_page(request, row, account, form, status=400 if form is not None and form.errors else 200)
 
@@ -157,15 +164,15 @@ def _dead(request: HttpRequest, reason: str) -> HttpResponse:
     return render(request, "accounts/join_dead.html", {"reason": reason}, status=410)
 
 
-def _joined(request: HttpRequest, digest: str, form: JoinForm | None) -> Membership | None:
+def _joined(request: HttpRequest, digest: str, form: JoinForm | None) -> Joined | None:
     """The new membership; None where something is missing: a password that is good, or signing in first."""
     if isinstance(request.user, User):
-        return invitations.accept(digest, user=request.user)
+        return invitations.accept(digest, user=request.user, session_key=request.session.session_key or "")
     if form is None or not form.is_valid():
         return None
-    member = invitations.join_as_new(digest, password=form.cleaned_data["password1"])
-    login(request, member.user, backend=BACKEND)
-    return member
+    joined = invitations.join_as_new(digest, password=form.cleaned_data["password1"])
+    login(request, joined.member.user, backend=BACKEND)
+    return joined
 
 
 def _join_page(

@@ -6,6 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.core import mail
 from django.test import Client
 from django.utils import timezone
@@ -34,6 +37,13 @@ def _join(path: str) -> tuple[Client, Any]:
     person = Client()
     opened = person.get(path)
     return person, opened if opened.status_code == 410 else _filled(person, PASSWORD)
+
+
+def _account() -> User:
+    theirs = UserFactory(email=ADDRESS)
+    theirs.set_password(PASSWORD)
+    theirs.save()
+    return theirs
 
 
 def _filled(person: Client, password: str, again: str = "") -> Any:
@@ -136,6 +146,44 @@ def test_who_has_an_account_signs_in_and_joins(browser: Client, owner: Membershi
     assert back["Location"] == "/join/"
     assert person.post("/join/")["Location"] == "/"
     assert Membership.objects.get(user__email=ADDRESS).role == Role.BILLING
+
+
+def test_an_account_that_was_prepared_for_another_s_address_keeps_no_way_in(browser: Client, owner: Membership) -> None:
+    theirs = _account()
+    EmailAddress.objects.create(user=theirs, email=ADDRESS, primary=True, verified=False)
+    EmailAddress.objects.create(user=theirs, email="prepared@example.org", verified=True)
+    elsewhere, person = Client(), Client()
+    for one in (elsewhere, person):
+        one.post("/accounts/login/", {"login": ADDRESS, "password": PASSWORD})
+        assert one.get("/accounts/email/").status_code == 200
+    Authenticator.objects.create(user=theirs, type=Authenticator.Type.WEBAUTHN, data={"name": "of another"})
+    SocialAccount.objects.create(user=theirs, provider="company", uid="of another")
+    person.get(_invite(browser))
+    assert "second factors and sign-ons were removed" in person.post("/join/", follow=True).content.decode()
+    assert [(one.email, one.verified) for one in EmailAddress.objects.filter(user=theirs)] == [(ADDRESS, True)]
+    assert not Authenticator.objects.filter(user=theirs).exists()
+    assert not SocialAccount.objects.filter(user=theirs).exists()
+    assert elsewhere.get("/accounts/email/").status_code == 302, "signed out"
+    assert person.get("/team/").status_code == 200
+    joined = AuditEvent.objects.get(team=owner.team, verb="joined the team")
+    assert joined.after == {"role": "billing", "other ways in": "removed"}
+
+
+@pytest.mark.parametrize("proven", ["confirmed", "signed on elsewhere"])
+def test_who_is_known_to_be_themselves_keeps_what_they_have(browser: Client, owner: Membership, proven: str) -> None:
+    theirs = _account()
+    if proven == "signed on elsewhere":
+        theirs.set_unusable_password()
+        theirs.save()
+    EmailAddress.objects.create(user=theirs, email=ADDRESS, primary=True, verified=proven == "confirmed")
+    Authenticator.objects.create(user=theirs, type=Authenticator.Type.WEBAUTHN, data={"name": "their own"})
+    SocialAccount.objects.create(user=theirs, provider="company", uid="their own")
+    person = Client()
+    person.force_login(theirs)
+    person.get(_invite(browser))
+    assert person.post("/join/").status_code == 302
+    assert Authenticator.objects.filter(user=theirs).exists()
+    assert SocialAccount.objects.filter(user=theirs).exists()
 
 
 def test_it_is_for_its_own_address_alone(browser: Client, owner: Membership) -> None:
