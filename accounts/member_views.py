@@ -23,7 +23,7 @@ from accounts.views import refused, team_page
 INVITATION_KEY = "invitation"
 LOST = (
     "This account's address had never been confirmed. In case somebody else opened it, its other addresses, second "
-    "factors and sign-ons were removed: set up your own again under Account."
+    "factors and sign-ons were removed: set up your own again under Sign-in and security."
 )
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
