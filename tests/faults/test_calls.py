@@ -73,15 +73,15 @@ def shaken(running_portal: RunningPortal) -> Iterator[Shaken]:
     tag = uuid4().hex[:8]
     with openai_upstream.running() as provider:
         code = (
-            "from tests.gateway.conftest import offer, PRICES; from accounts import sealing;"
-            "from catalog.models import Provider;"
+            "from tests.gateway.conftest import offer, PRICES; from accounts import keys, sealing;"
+            "from accounts.models import Team; from catalog.models import Provider;"
             f"row = Provider.objects.create(slug='p-{tag}', name='Provider {tag}', base_url='{provider.base_url}',"
             " sealed_key=sealing.seal('sk-provider-secret'));"
             f"offer('long-{tag}', row, PRICES, upstream_model='long');"
-            f"offer('good-{tag}', row, PRICES, upstream_model='good')"
+            f"offer('good-{tag}', row, PRICES, upstream_model='good');"
+            f"print(keys.issue(Team.objects.get(slug='demo'), name='shaken-{tag}')[1])"
         )
-        running_portal.manage("shell", "-c", code)
-        key = running_portal.manage("issue_key", "--team", "demo", "--name", f"shaken-{tag}").strip()
+        key = running_portal.manage("shell", "-c", code).splitlines()[-1]
         yield Shaken(running_portal, provider, key, f"shaken-{tag}", f"long-{tag}", f"good-{tag}")
 
 
