@@ -10,6 +10,7 @@ gateway; a click on Deploy until READY; a stop of that one until no process is l
 
 import http.client
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -32,6 +33,8 @@ from tests.running import RunningPortal
 
 HOST = ROOT / "deployments/engines/llama_cpp_host.py"
 MODEL = "smollm2-135m-instruct"
+# The portal's own default: one engine in use leaves a core to whoever asks it.
+THREADS = os.environ.get("ENGINE_THREADS") or str(max(1, (os.cpu_count() or 2) // 2))
 PROMPT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "temperature": 0, "stream": True}
 LOOK_S = 0.005
 
@@ -102,7 +105,7 @@ def started(weights: str) -> Iterator[tuple[int, float]]:
         key.write_text("k")
         argv = [
             sys.executable, str(HOST), "--tag=bare", "--weights", weights, "--served-name", "m", "--context", "8192",
-            "--slots", "4", "--threads", "2", "--port", str(port), "--key-file", str(key),
+            "--slots", "4", "--threads", THREADS, "--port", str(port), "--key-file", str(key),
         ]  # fmt: skip
         began = time.perf_counter()
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
