@@ -185,7 +185,7 @@ def _deepseek_v4_pro() -> dict[str, Any]:
                "open-weight")  # fmt: skip
     return row | {
         "prices": {"tokens.input": "1.39"},
-        "price_note": "Reference price; hosts ask from $0.66 to $1.74 per million input tokens.",
+        "price_note": "Reference price; hosts ask from $0.66 to $1.74 per million input tokens, $1.98 to $3.96 output.",
         "source": "Modelport's reference price list",
     }
 

@@ -68,6 +68,7 @@ def test_a_price_that_is_not_listed_is_named_and_can_be_entered(page: Client) ->
         "the price of output tokens is not listed. What is listed of it comes to $2,224 at 2 B tokens a month" in text
     )
     assert 'href="#id_price_output"' in text
+    assert "hosts ask from $0.66 to $1.74 per million input tokens, $1.98 to $3.96 output" in text
     assert 'id="figure"' not in text, "no line without all its numbers"
     entered = text_of(page, DEEPSEEK + "&price_output=2.78")
     assert "At 2 B tokens a month hosted costs $3,336" in entered
