@@ -23,8 +23,8 @@ def prove(user: User, email: str, *, session_key: str) -> bool:
     if not user.has_usable_password():
         return False
     others = EmailAddress.objects.filter(user=user).exclude(pk=address.pk)
-    gone = [rows.delete()[0] for rows in (others, Authenticator.objects.filter(user=user))]
-    gone.append(SocialAccount.objects.filter(user=user).delete()[0])
+    sign_ons, factors = SocialAccount.objects.filter(user=user), Authenticator.objects.filter(user=user)
+    gone = [rows.delete()[0] for rows in (others, factors, sign_ons)]
     for session in UserSession.objects.filter(user=user).exclude(session_key=session_key):
         session.end()
     return any(gone)

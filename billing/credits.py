@@ -176,36 +176,23 @@ def _used_by_grant(rows: object) -> dict[int, Decimal]:
 
 
 def _row(grant: CreditGrant, month: periods.Month, usd: Decimal) -> LedgerEntry:
-    return LedgerEntry(
-        team_id=grant.team_id,
-        kind=LedgerEntry.Kind.CREDIT,
-        at=month.ends - timedelta(microseconds=1),
-        sku=CREDIT.name,
-        source=grant.name,
-        model_name=grant.name,
-        meter=CREDIT.name,
-        quantity=Decimal(-1),
-        unit_price=usd,
-        amount=usd.copy_negate(),
-        reason=f"Credit {grant.name}"[:200],
-        credit=grant,
-    )
+    row = LedgerEntry(team_id=grant.team_id, source=grant.name, model_name=grant.name, credit=grant)
+    return _at_the_end(row, month, quantity=Decimal(-1), usd=usd, reason=f"Credit {grant.name}")
 
 
 def _row_back(back: Back, month: periods.Month) -> LedgerEntry:
     use = back.use
-    return LedgerEntry(
-        team_id=use.team_id,
-        kind=LedgerEntry.Kind.CREDIT,
-        at=month.ends - timedelta(microseconds=1),
-        sku=CREDIT.name,
-        source=use.source,
-        model_name=use.model_name,
-        meter=CREDIT.name,
-        quantity=Decimal(1),
-        unit_price=back.usd,
-        amount=back.usd,
-        reason=f"Given back of {use.source}: what it had covered in {use.at:%Y-%m} was refunded"[:200],
-        corrects=use,
-        credit=use.credit,
+    row = LedgerEntry(
+        team_id=use.team_id, source=use.source, model_name=use.model_name, credit=use.credit, corrects=use
     )
+    reason = f"Given back of {use.source}: what it had covered in {use.at:%Y-%m} was refunded"
+    return _at_the_end(row, month, quantity=Decimal(1), usd=back.usd, reason=reason)
+
+
+def _at_the_end(row: LedgerEntry, month: periods.Month, *, quantity: Decimal, usd: Decimal, reason: str) -> LedgerEntry:
+    """The row as a line of credit in the month's last moment; a `quantity` of -1 takes the dollars off the bill."""
+    row.kind, row.at = LedgerEntry.Kind.CREDIT, month.ends - timedelta(microseconds=1)
+    row.sku = row.meter = CREDIT.name
+    row.quantity, row.unit_price, row.amount = quantity, usd, usd if quantity > 0 else usd.copy_negate()
+    row.reason = reason[:200]
+    return row
